@@ -1,0 +1,146 @@
+"""The scripted operator: demonstrations of mixed quality, and takeovers (Sec. V-D).
+
+The operator looks at the world and answers with joint targets.  He keeps nothing in mind but what was drawn for
+the episode beforehand (his pace, his care, his pauses), so he can take over from any state that a policy got
+itself into.  Per arm: open the gripper, go to the handle, close, carry to the goal, open; then wait.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arms import EDGE, GOOD_RADIUS, NOTHING, inverse_kinematics
+
+MAX_ATTEMPTS = 12      # grasps per stage and arm for which errors are drawn
+
+
+@dataclass(frozen=True)
+class Skill:
+    """How an operator works; probabilities per grasp, stage, step or episode as named."""
+    careful: float = 0.6              # P(good grasp) at the first attempt, per arm and stage
+    careful_again: float = 0.8        # ... at later attempts
+    paces: tuple = (0.010, 0.017, 0.027)     # m per step, drawn per stage, the same for both arms
+    pace_p: tuple = (0.4, 0.4, 0.2)
+    reckless: float = 0.2             # P(keeps his pace with an edge grasp; else he slows down), per grasp
+    pause: float = 0.05               # P(a pause begins) per step
+    wrong: float = 0.5                # P(goes the wrong way) per episode, where there are two
+    aim_noise: float = 0.006          # m
+
+
+MIXED = Skill()                                                        # the pre-training mix
+GOOD = Skill(careful=0.75, pace_p=(0.25, 0.5, 0.25), pause=0.03)       # "high-quality SFT" demonstrations
+BEST = Skill(careful=1.0, careful_again=1.0, paces=(0.027,), pace_p=(1.0,), pause=0.0, wrong=0.0)
+COACH = Skill(careful=1.0, careful_again=1.0, paces=(0.017,), pace_p=(1.0,), pause=0.0, wrong=0.0)   # corrections:
+# careful, but not fast ("even expert human operators cannot ... improve subtle aspects, such as overall speed")
+
+EDGE_PACE = 0.017      # m per step: how fast one carries an edge grasp that one has noticed
+SHORT = 0.048          # a careless operator stops that far from the handle, m
+ARRIVED = 0.010        # m
+
+
+class Operator:
+    """One operator per copy of a world.  seeds: one int per copy; skill: a `Skill`."""
+
+    def __init__(self, world, seeds, skill=MIXED):
+        spec, n = world.spec, world.n
+        stages, limit = len(spec.stages), spec.max_steps
+        self.pace = np.empty((n, stages))
+        self.careless = np.empty((n, stages, 2, MAX_ATTEMPTS), bool)
+        self.reckless = np.empty((n, stages, 2, MAX_ATTEMPTS), bool)
+        self.aim_error = np.empty((n, stages, 2, MAX_ATTEMPTS, 2))
+        self.pausing = np.zeros((n, limit), bool)
+        self.goes_wrong = np.zeros(n, bool)
+        careful = np.where(np.arange(MAX_ATTEMPTS) == 0, skill.careful, skill.careful_again)
+        for i, seed in enumerate(seeds):                       # all chance comes from the copy's own seed
+            rng = np.random.default_rng([21, seed])
+            self.pace[i] = rng.choice(skill.paces, stages, p=skill.pace_p)
+            self.careless[i] = rng.random(self.careless.shape[1:]) >= careful
+            self.reckless[i] = rng.random(self.reckless.shape[1:]) < skill.reckless
+            self.aim_error[i] = rng.normal(0, skill.aim_noise, self.aim_error.shape[1:])
+            for t in np.flatnonzero(rng.random(limit) < skill.pause):
+                self.pausing[i, t:t + rng.integers(3, 8)] = True
+            self.goes_wrong[i] = spec.stages[0].wrong_goals is not None and rng.random() < skill.wrong
+
+    def act(self, world):
+        """Joint targets and gripper openings (n, 6) for the state that the world is in."""
+        rows, n = np.arange(world.n), world.n
+        stage = np.minimum(world.stage, len(world.spec.stages) - 1)
+        attempt = np.minimum(world.attempts, MAX_ATTEMPTS - 1)              # (n, arm)
+        arms = np.arange(2)
+        hands, held = world.hands, world.hold != NOTHING                    # (n, arm, xy), (n, arm)
+
+        # where to: the goal with what is held, else the handle (the careless one stops short of it)
+        careless = self.careless[rows[:, None], stage[:, None], arms, attempt]
+        error = self.aim_error[rows[:, None], stage[:, None], arms, attempt]
+        goal = world.goal
+        if world.wrong_goals is not None:
+            goal = np.where(self.goes_wrong[:, None, None], world.wrong_goals[rows, stage], goal)
+        # while carrying, the half (not the hand) is to arrive
+        to_goal = goal - world.handles
+        to_handle = world.handles + error - hands
+        gap = np.linalg.norm(to_handle, axis=-1, keepdims=True)
+        short = to_handle * np.clip(1 - SHORT / np.maximum(gap, 1e-9), 0, None)
+        to_handle = np.where(careless[..., None], short, to_handle)
+        way = np.where(held[..., None], to_goal, to_handle)                 # (n, arm, xy)
+        length = np.linalg.norm(way, axis=-1)
+
+        # he takes back a half that lies on the wrong side, unless he meant to put it there
+        waits = world.placed & ~(world.wrong & ~self.goes_wrong[:, None])
+        arrived = length < ARRIVED
+        pause = self.pausing[rows, np.minimum(world.t, world.spec.max_steps - 1)][:, None]
+        empty_and_closed = ~held & (world.grippers < 0.5)
+        stands = waits | arrived | pause | empty_and_closed
+        pace = np.tile(self.pace[rows, stage][:, None], 2)                  # (n, arm)
+        slows = (world.hold == EDGE) & ~self.reckless[rows[:, None], stage[:, None], arms, attempt]
+        pace = np.where(slows, np.minimum(pace, EDGE_PACE), pace)
+        step = np.where(stands, 0, np.minimum(length, pace))
+        way = way * (step / np.maximum(length, 1e-9))[..., None]
+        joints = inverse_kinematics(hands + way)
+        joints = np.where(stands[..., None], world.joints, joints)
+
+        # gripper: closed while carrying, closing at the handle, else open
+        grip_closed = np.where(held, ~arrived, arrived & ~waits & ~empty_and_closed)
+        # ... a pause freezes it as it is, and a closing once begun is finished
+        begun = (world.grippers < 1) & (world.grippers >= 0.5) & ~held & arrived & ~waits
+        grip_closed = np.where(pause & ~begun, world.grippers < 0.5, grip_closed | begun)
+        return np.concatenate([joints, np.where(grip_closed, 0.0, 1.0)[..., None]], -1).reshape(n, 6)  # (n, arm*3)
+
+
+class Gate:
+    """The documented gate of the human-gated corrections: when the operator takes over, and when he hands back.
+
+    He takes over a copy when he sees a mistake: something held by its edge (it is going to slip), a half on its
+    way to or at the wrong place, or no progress (no hand-handle or handle-goal distance shrank) for STALL steps.
+    He hands back when the stage in which he took over is done.
+    """
+    STALL = 12
+
+    def __init__(self, world):
+        self.in_control = np.zeros(world.n, bool)
+        self.stage = np.zeros(world.n, int)
+        self.best = np.full(world.n, np.inf)           # shortest remaining way so far in the stage, m
+        self.since = np.zeros(world.n, int)            # steps since it last shrank
+
+    def update(self, world):
+        """Look at the world; returns who is in the operator's hands for the coming step, (n,) bool."""
+        new_stage = world.stage != self.stage
+        self.in_control &= ~new_stage
+        self.best[new_stage], self.since[new_stage] = np.inf, 0
+        self.stage = world.stage.copy()
+        way = remaining_way(world)
+        progress = way < self.best - 0.005
+        self.since = np.where(progress, 0, self.since + 1)
+        self.best = np.where(progress, way, self.best)
+        mistake = (world.hold == EDGE).any(1) | world.wrong.any(1)
+        if world.wrong_goals is not None:              # carried the wrong way for longer than a good grasp's radius
+            start = world.handles0[:, 0]
+            away = np.linalg.norm(world.goal - world.handles, axis=-1) - np.linalg.norm(world.goal - start, axis=-1)
+            mistake |= ((world.hold != NOTHING) & (away > GOOD_RADIUS)).any(1)
+        self.in_control |= (mistake | (self.since >= self.STALL)) & ~world.done
+        return self.in_control.copy()
+
+
+def remaining_way(world):
+    """Metres that both hands still have to go in this stage, (n,): to the handle if empty, and on to the goal."""
+    carry = np.linalg.norm(world.goal - world.handles, axis=-1)
+    reach = np.where(world.hold == NOTHING, np.linalg.norm(world.handles - world.hands, axis=-1), 0)
+    return np.where(world.placed & ~world.wrong, 0, carry + reach).sum(1)

@@ -1,0 +1,53 @@
+"""The Gymnasium face of a `World`: one copy, the usual five-tuple."""
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from .arms import ACTION_DIM, CONTROL_HZ, JOINT_HIGH, JOINT_LOW, KEYPOINT_DIM, N_KEYPOINTS, World
+from .render import draw
+
+
+class BimanualEnv(gymnasium.Env):
+    """Base of the tasks: a subclass names its `task`.  `info` holds success, stages, subtask and prompt."""
+    metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
+    task = None              # a TaskSpec; not `spec`, which Gymnasium keeps for its own EnvSpec
+
+    def __init__(self, render_mode=None):
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode: {render_mode!r}, expected None or 'rgb_array'")
+        self.render_mode, self.world = render_mode, None
+        low = np.tile(np.append(JOINT_LOW, 0.0), 2).astype(np.float32)      # (6,)
+        high = np.tile(np.append(JOINT_HIGH, 1.0), 2).astype(np.float32)
+        self.action_space = spaces.Box(low, high, (ACTION_DIM,), np.float32)
+        key_low, key_high = np.full((2, N_KEYPOINTS, KEYPOINT_DIM), [[[-3.0]], [[3.0]]], np.float32)
+        self.observation_space = spaces.Dict({
+            "state": spaces.Box(low, high, (ACTION_DIM,), np.float32),
+            "keypoints": spaces.Box(key_low, key_high, (N_KEYPOINTS, KEYPOINT_DIM), np.float32)})
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        # the seed names the episode, as in `World`; later episodes draw theirs from the generator
+        episode = seed if seed is not None else int(self.np_random.integers(2**31))
+        self.world = World(self.task, [episode])
+        return self._observation(), self._info()
+
+    def step(self, action):
+        """Gymnasium's five-tuple; ValueError for an action that is not finite."""
+        self.world.step(np.asarray(action)[None])
+        w = self.world
+        terminated, truncated = bool(w.done[0] and not w.timeout[0]), bool(w.timeout[0])
+        reward = -1.0                                          # Eq. 5
+        if w.done[0]:
+            reward = 0.0 if w.success[0] else -float(self.task.max_steps)
+        return self._observation(), reward, terminated, truncated, self._info()
+
+    def render(self):
+        return draw(self.world)
+
+    def _observation(self):
+        return {key: value[0] for key, value in self.world.observe().items()}
+
+    def _info(self):
+        w = self.world
+        return {"success": bool(w.success[0]), "stages": np.arange(len(self.task.stages)) < w.stage[0],
+                "subtask": str(w.subtasks()[0]), "prompt": self.task.prompt}

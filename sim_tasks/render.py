@@ -1,0 +1,1 @@
+def draw(world): return None
