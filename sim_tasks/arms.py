@@ -41,7 +41,7 @@ JOINT_HIGH = np.array([3.2, -0.15])
 
 GRASP_RADIUS = 0.065       # m: the gripper takes hold of the half
 GOOD_RADIUS = 0.030        # m: ... and well
-SLIP_DISTANCE = 0.07       # m of carrying after which an edge grasp slips
+SLIP_DISTANCE = 0.07       # m from where it was grasped: there an edge grasp slips
 SAFE_SPEED = 0.022         # m per step: slipping faster than this loses the item
 RELEASE_RADIUS = 0.05      # m from the goal
 
@@ -92,19 +92,6 @@ def inverse_kinematics(hands):
     return np.stack([shoulder, elbow], axis=-1)
 
 
-def wrist_frame(joints, offsets):
-    """Offsets as a camera on the wrist sees them: turned into the frame of the forearm.
-
-    joints (n, 2, 2); offsets (n, 2, ..., 2) [arm, ..., xy] from that arm's hand in table axes -> same shape,
-    [..., 0] along the forearm, [..., 1] across it.
-    """
-    forearm = joints.sum(-1).reshape(joints.shape[:2] + (1,) * (offsets.ndim - 3))   # (n, arm, 1...)
-    mirror = MIRROR.reshape((1, 2) + (1,) * (offsets.ndim - 3))
-    c, s = np.cos(forearm), np.sin(forearm)
-    x, y = mirror * offsets[..., 0], offsets[..., 1]
-    return np.stack([c * x + s * y, -s * x + c * y], axis=-1)
-
-
 class World:
     """n independent copies of a task that step together.
 
@@ -145,7 +132,7 @@ class World:
         self.wrong_mode = np.zeros(n, bool)        # ended in the way that does not count
         self.slips = np.zeros(n, int)
         # the halves (n, arm), put out anew at the beginning of each stage
-        self.handles, self.carried = np.zeros((n, 2, 2)), np.zeros((n, 2))
+        self.handles, self.grasped_at, self.carried = np.zeros((n, 2, 2)), np.zeros((n, 2, 2)), np.zeros((n, 2))
         self.hold, self.attempts = np.zeros((n, 2), int), np.zeros((n, 2), int)
         self.placed, self.wrong = np.zeros((n, 2), bool), np.zeros((n, 2), bool)
         self._begin_stage(np.ones(n, bool))
@@ -180,23 +167,25 @@ class World:
 
         state      [left joints, left gripper, right joints, right gripper]
         keypoints  what a perfect detector would see, rows [left handle, right handle, left goal, right goal]:
-                   0:2 position on the table (base camera), m; 2:4 and 4:6 offset from the left and right hand
-                   in the frame of that wrist (wrist cameras), m; 6 in play (the arm has a part in this stage);
-                   7 held by the edge; 8 held well; 9 carried so far / SLIP_DISTANCE (edge grasps only);
-                   10 at its place; 11:17 what the item looks like: one-hot of the stages done so far.
+                   0:2 position on the table (base camera), m; 2:4 and 4:6 how far the left and the right
+                   arm's joints are from reaching it (wrist cameras, calibrated to their arms), rad; 6 in play (the arm has a part in this stage);
+                   7 held by the edge; 8 held well; 9 distance from where it was
+                   grasped / SLIP_DISTANCE (edge grasps only);
+                   10 released at its goal or
+                   at the wrong one, or not in play; 11:17 what the item looks like: one-hot of the stages done so far.
         No velocities and no clock: the observation is the state of the world, as footnote 1 of the paper asks.
         """
         n, k = self.n, self._current
         state = np.concatenate([self.joints, self.grippers[..., None]], -1).reshape(n, ACTION_DIM)   # (n, 2*(2+1))
         points = np.concatenate([self.handles, self.goal], axis=1)                                   # (n, 4, xy)
-        offsets = points[:, None] - self.hands[:, :, None]                                           # (n, arm, 4, xy)
-        seen = wrist_frame(self.joints, offsets).transpose(0, 2, 1, 3).reshape(n, 4, 4)              # (n, 4, arm*xy)
+        reach = inverse_kinematics(np.repeat(points[:, :, None], 2, axis=2))                         # (n, 4, arm, joint)
+        reach = (reach - self.joints[:, None]).reshape(n, 4, 4)                                      # (n, 4, arm*joint)
         in_play = np.tile(self.active[k], 2)[..., None]                                              # (n, 4, 1)
         edge = self.hold == EDGE
         status = np.stack([edge, self.hold == GOOD, edge * self.carried / SLIP_DISTANCE, self.placed], -1)
         status = np.concatenate([status, np.zeros((n, 2, 4))], axis=1)                               # (n, 4, 4)
         look = np.repeat(np.eye(MAX_STAGES)[k][:, None], 4, axis=1)                                  # (n, 4, 6)
-        keypoints = np.concatenate([points, seen, in_play, status, look], axis=-1)                   # (n, 4, 17)
+        keypoints = np.concatenate([points, reach, in_play, status, look], axis=-1)                   # (n, 4, 17)
         return {"state": state.astype(np.float32), "keypoints": keypoints.astype(np.float32)}
 
     def step(self, actions):
@@ -232,7 +221,7 @@ class World:
         # 2. what is held moves along; an edge grasp slips
         held = (self.hold != NOTHING) & live[:, None]
         self.handles += np.where(held[..., None], hands - before, 0)
-        self.carried += np.where(held, speed, 0)
+        self.carried = np.where(held, np.linalg.norm(self.handles - self.grasped_at, axis=-1), self.carried)
         slip = held & (self.hold == EDGE) & (self.carried > SLIP_DISTANCE)
         self.lost |= (slip & (speed > SAFE_SPEED)).any(1)
         self.slips += slip.sum(1)
@@ -256,7 +245,7 @@ class World:
         taken = graspable & (distance < GRASP_RADIUS)
         self.hold[taken] = np.where(distance[taken] < GOOD_RADIUS, GOOD, EDGE)
         self.placed[taken], self.wrong[taken] = False, False        # a half at the wrong place may be taken back
-        self.carried[taken] = 0.0
+        self.carried[taken], self.grasped_at[taken] = 0.0, self.handles[taken]
         self.attempts += closes
 
         # 5. stages, and the end of the episode

@@ -42,7 +42,9 @@ class BimanualEnv(gymnasium.Env):
         return self._observation(), reward, terminated, truncated, self._info()
 
     def render(self):
-        return draw(self.world)
+        """The table seen from above: uint8 (240, 240, 3)."""
+        seen = self._observation()
+        return draw(seen["state"], seen["keypoints"], self.task)
 
     def _observation(self):
         return {key: value[0] for key, value in self.world.observe().items()}

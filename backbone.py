@@ -1,0 +1,117 @@
+"""What the policy and the value function share: words, the observation tokens, transformer blocks.
+
+Stands for Gemma 3 4B (policy) and its 670M sibling (value function): "the same architecture as the VLA policy, but
+with a smaller VLM backbone" (Sec. IV-A).  Here: two transformer layers of width 64, words instead of word pieces,
+keypoints instead of image patches.  There is no pre-trained checkpoint at toy size; both start at random.
+
+    words → ids              encode, VOCABULARY
+    o_t → tokens             Backbone.embed_observation      one token per keypoint + one for the state q_t
+    prefix-LM transformer    Backbone.forward                returns the hidden states after every layer
+
+Deviations: LayerNorm, GELU and learned positions in the place of Gemma's RMSNorm, GeGLU and RoPE: fewer lines,
+faster on a CPU, and no claim of the paper hangs on them.
+"""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+STATE_DIM, N_KEYPOINTS, KEYPOINT_DIM = 6, 4, 17      # one observation; see sim_tasks.arms.World.observe
+NEAR = 0.1                                           # rad: tanh(offset / NEAR) resolves the last centimetres
+
+# Every word that a prompt, a subtask or the indicator may use.  "subtask:", "action:" and "value:" mark where
+# the model is to continue; "" pads.
+VOCABULARY = ("", "subtask:", "Advantage:", "positive", "negative", "action:", "value:",
+              "fold", "shirt", "collar", "up", "build", "box", "flatten", "sleeves", "stack", "pick", "sheet",
+              "label", "place")
+WORD_ID = {word: i for i, word in enumerate(VOCABULARY)}
+
+
+def encode(text, length):
+    """Words → ids, padded to `length`: a list of ints.  ValueError names unknown words and texts too long."""
+    words = text.split()
+    unknown = [word for word in words if word not in WORD_ID]
+    if unknown:
+        raise ValueError(f"text: unknown words {unknown} in {text!r}, expected words of backbone.VOCABULARY")
+    if len(words) > length:
+        raise ValueError(f"text: {len(words)} words in {text!r}, expected at most {length}")
+    return [WORD_ID[word] for word in words] + [0] * (length - len(words))
+
+
+def attend(q, k, v, heads, bias=None):
+    """Multi-head attention.  q (B, S, D), k and v (B, T, D), bias broadcastable to (B, heads, S, T) -> (B, S, D).
+
+    Written out: for sequences this short it is faster on a CPU than the fused kernel.
+    """
+    B, S, D = q.shape
+    q, k, v = (x.view(B, -1, heads, D // heads).transpose(1, 2) for x in (q, k, v))   # (B, heads, S or T, D/heads)
+    scores = q @ k.transpose(-1, -2) * (D // heads) ** -0.5                          # (B, heads, S, T)
+    if bias is not None:
+        scores = scores + bias
+    return (scores.softmax(-1) @ v).transpose(1, 2).reshape(B, S, D)                  # (B, S, D)
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer of the backbone."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x, bias):
+        q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
+        x = x + self.out(attend(q, k, v, self.heads, bias))
+        return x + self.mlp(self.norm2(x))
+
+
+class Backbone(nn.Module):
+    """Prefix-LM transformer: observation and prompt see one another, the text after them is causal (Fig. 3).
+
+    width, layers, heads: its size; n_tokens: size of the vocabulary (words, then action tokens);
+    n_positions: longest sequence.
+    """
+
+    def __init__(self, width, layers, heads, n_tokens, n_positions):
+        super().__init__()
+        self.width = width
+        self.token = nn.Embedding(n_tokens, width)
+        self.position = nn.Parameter(0.1 * torch.randn(n_positions, width))
+        # a two-layer MLP each: a linear embedding learns far more slowly here
+        self.keypoint = nn.Sequential(nn.Linear(KEYPOINT_DIM + 4, width), nn.GELU(), nn.Linear(width, width))
+        self.state = nn.Sequential(nn.Linear(STATE_DIM, width), nn.GELU(), nn.Linear(width, width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def embed_observation(self, observation):
+        """{"state": (B, 6), "keypoints": (B, 4, 17)} -> tokens (B, 5, width): keypoints, then q_t."""
+        keypoints = observation["keypoints"]
+        near = torch.tanh(keypoints[..., 2:6] / NEAR)                       # both arms' offsets, near
+        keypoints = torch.cat([keypoints, near], dim=-1)                    # (B, 4, 21)
+        state = self.state(observation["state"])[:, None]                   # (B, 1, width)
+        return torch.cat([self.keypoint(keypoints), state], dim=1)          # (B, 5, width)
+
+    def forward(self, tokens, bias):
+        """tokens (B, S, width), bias broadcastable to (B, heads, S, S) -> (inputs, output).
+
+        inputs: list of what went into each layer, (B, S, width) each; output (B, S, width): of the last layer,
+        normalised, ready for a head.
+        """
+        x, inputs = tokens + self.position[:tokens.shape[1]], []
+        for block in self.blocks:
+            inputs.append(x)
+            x = block(x, bias)
+        return inputs, self.norm(x)
+
+
+def prefix_lm_bias(n_prefix, n_text):
+    """Additive attention mask (S, S), S = n_prefix + n_text: 0 where row i may see column j, else -inf.
+
+    Columns of the prefix are seen by all; text sees the prefix and the text before it, itself included; the
+    prefix never sees text.
+    """
+    S = n_prefix + n_text
+    row, column = torch.arange(S)[:, None], torch.arange(S)[None]
+    visible = (column < n_prefix) | (column <= row)
+    return torch.zeros(S, S).masked_fill(~visible, float("-inf"))

@@ -1,0 +1,105 @@
+"""What a run of a robot leaves behind: `Episode`, and datasets of episodes as one .npz file (no pickle).
+
+A dataset D is a list of episodes, of any number of tasks.  Nothing is ever dropped from D_ℓ (Algorithm 1, line 7);
+files are written atomically, so an interrupted save leaves the old file whole.
+"""
+import os
+import tempfile
+from dataclasses import dataclass
+
+import numpy as np
+
+SOURCES = ("demonstration", "autonomous", "corrected")
+
+
+@dataclass
+class Episode:
+    """One run.  T steps; actions are those *sent to the robot*.
+
+    Raises ValueError where lengths disagree, a number is not finite, or the source is unknown.
+    """
+    task: str                  # its id, to which ε_ℓ and the time limit belong
+    prompt: str                # ℓ_t in words
+    max_length: int            # the task's limit in steps: normalises the returns (Sec. V-C)
+    observations: dict         # name -> array (T, ...)
+    actions: np.ndarray        # (T, A)
+    subtask: np.ndarray        # (T,) str: the annotation that ℓ̂ learns
+    intervention: np.ndarray   # (T,) bool: the operator was in control
+    success: bool | None       # None: not labelled yet, an error wherever a label is needed
+    stages: np.ndarray         # (n_stages,) bool: successes of the scored stages
+    source: str                # one of SOURCES
+    iteration: int = 0         # of RECAP; 0 for demonstrations
+    metadata: str = ""         # s in words
+
+    def __post_init__(self):
+        T = len(self.actions)
+        if T == 0:
+            raise ValueError("actions: 0 steps, expected at least one")
+        for name, array in [*self.observations.items(), ("subtask", self.subtask), ("intervention", self.intervention)]:
+            if len(array) != T:
+                raise ValueError(f"{name}: {len(array)} steps, expected {T} as actions")
+        for name, array in [*self.observations.items(), ("actions", self.actions)]:
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name}: not finite at step {int(np.argwhere(~np.isfinite(array))[0, 0])}, "
+                                 "expected finite numbers")
+        if self.source not in SOURCES:
+            raise ValueError(f"source: {self.source!r}, expected one of {SOURCES}")
+
+    def __len__(self):
+        return len(self.actions)
+
+
+def write_atomically(path, write, suffix=""):
+    """Call write(temporary path) in the folder of `path`, then move the file into place in one step."""
+    folder = os.path.dirname(os.path.abspath(path))
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-", suffix=suffix)
+    os.close(handle)
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+PER_STEP = ("actions", "subtask", "intervention")
+PER_EPISODE = ("task", "prompt", "max_length", "source", "iteration", "metadata")
+
+
+def save_dataset(episodes, path):
+    """Write a list of episodes to one .npz: steps of all episodes in a row, and their lengths to cut them again."""
+    if not episodes:
+        raise ValueError("episodes: an empty dataset, expected at least one episode")
+    arrays = {"lengths": np.array([len(e) for e in episodes]),
+              "n_stages": np.array([len(e.stages) for e in episodes]),
+              "stages": np.concatenate([e.stages for e in episodes]),
+              # three states in a number: True 1, False 0, not labelled -1
+              "success": np.array([-1 if e.success is None else int(e.success) for e in episodes])}
+    arrays |= {name: np.concatenate([getattr(e, name) for e in episodes]) for name in PER_STEP}       # (sum T, ...)
+    arrays |= {name: np.array([getattr(e, name) for e in episodes]) for name in PER_EPISODE}
+    arrays |= {f"observations/{key}": np.concatenate([e.observations[key] for e in episodes])
+               for key in episodes[0].observations}
+    write_atomically(path, lambda temporary: np.savez_compressed(temporary, **arrays), ".npz")
+
+
+def load_dataset(path):
+    """Read what `save_dataset` wrote.  ValueError for a truncated or foreign file, FileNotFoundError for none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        ends = np.cumsum(arrays["lengths"])
+        stage_ends = np.cumsum(arrays["n_stages"])
+        episodes = []
+        for i, (end, length) in enumerate(zip(ends, arrays["lengths"])):
+            steps = slice(end - length, end)
+            fields = {name: arrays[name][steps] for name in PER_STEP} | {name: arrays[name][i].item() for name in PER_EPISODE}
+            observations = {name.removeprefix("observations/"): arrays[name][steps]
+                            for name in arrays if name.startswith("observations/")}
+            success = None if arrays["success"][i] < 0 else bool(arrays["success"][i])
+            stages = arrays["stages"][stage_ends[i] - arrays["n_stages"][i]:stage_ends[i]]
+            episodes.append(Episode(observations=observations, success=success, stages=stages, **fields))
+    except FileNotFoundError:
+        raise
+    except Exception as error:      # zip, header, missing array, bad value: whatever is wrong with it, it is not ours
+        raise ValueError(f"{path}: not a dataset written by save_dataset, or truncated ({error})") from error
+    return episodes
