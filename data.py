@@ -1,13 +1,15 @@
-"""What a run of a robot leaves behind: `Episode`, and datasets of episodes as one .npz file (no pickle).
+"""What a run of a robot leaves behind: `Episode`; datasets and checkpoints as one .npz file each (no pickle).
 
 A dataset D is a list of episodes, of any number of tasks.  Nothing is ever dropped from D_ℓ (Algorithm 1, line 7);
 files are written atomically, so an interrupted save leaves the old file whole.
 """
+import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 
 SOURCES = ("demonstration", "autonomous", "corrected")
 
@@ -103,3 +105,33 @@ def load_dataset(path):
     except Exception as error:      # zip, header, missing array, bad value: whatever is wrong with it, it is not ours
         raise ValueError(f"{path}: not a dataset written by save_dataset, or truncated ({error})") from error
     return episodes
+
+
+# ---------------------------------------------------------------- networks: plain arrays and JSON, no pickle
+
+def save_network(network, path, log=None):
+    """Write a network's weights, its config (a dataclass) and a JSON-able log to one .npz."""
+    arrays = {f"weights/{name}": tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
+    arrays |= {"kind": np.array(type(network).__name__), "config": np.array(json.dumps(asdict(network.config))),
+               "log": np.array(json.dumps(log))}
+    write_atomically(path, lambda temporary: np.savez(temporary, **arrays), ".npz")
+
+
+def load_network(path, kinds):
+    """Read what `save_network` wrote.  kinds: {class name: (class, config class)}.  -> (network in eval mode, log)
+
+    ValueError for a truncated or foreign file, FileNotFoundError for none.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            make, config = kinds[file["kind"].item()]
+            network = make(config(**json.loads(file["config"].item())))
+            prefix = "weights/"
+            network.load_state_dict({name.removeprefix(prefix): torch.as_tensor(file[name])
+                                     for name in file.files if name.startswith(prefix)})
+            return network.eval(), json.loads(file["log"].item())
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: not a checkpoint of {' or '.join(kinds)}, or truncated ({reason})") from error

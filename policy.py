@@ -130,7 +130,7 @@ class ActionTokenizer(nn.Module):
 class PolicyConfig:
     width: int = 64               # of the backbone (paper: Gemma 3 4B)
     layers: int = 2
-    heads: int = 4
+    heads: int = 2
     expert_width: int = 64        # of the action expert (paper: 860M weights)
     horizon: int = 8              # H (paper: 50, at 50 Hz)
     n_coefficients: int = 2       # DCT coefficients kept per action dimension
@@ -201,6 +201,7 @@ class VLA(nn.Module):
         self.expert = Expert(config, action_dim // 2)
         self.register_buffer("mask", prefix_lm_bias(N_PREFIX, n_text))                     # (S, S)
         # normaliser of the chunks relative to the current joints, per step and dimension
+        self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("mean", torch.zeros(config.horizon, action_dim))
         self.register_buffer("std", torch.ones(config.horizon, action_dim))
 
@@ -212,6 +213,7 @@ class VLA(nn.Module):
         self.mean.copy_(relative.mean(0))
         self.std.copy_(relative.std(0).clamp(min=1e-3))
         self.tokenizer.fit(self.normalize(chunks, states))
+        self.fitted.fill_(True)
 
     def _relative(self, chunks, states):
         joints = states.clone()

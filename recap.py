@@ -1,18 +1,167 @@
-import math
-import time
-from dataclasses import dataclass, field, fields, asdict, replace
+"""RECAP: RL with Experience and Corrections via Advantage-conditioned Policies (Algorithm 1), end to end.
 
+    Algorithm 1                                recap
+    Eq. (5)   reward r_t                       rewards
+    Sec. V-C  return R_t in (-1, 0)            returns
+    App. F    advantage A(o_t, a_t)            advantages
+    App. F    threshold ε_ℓ                    threshold
+    Eq. (3)   indicator I_t                    indicators, label
+    Eq. (3)   objective, 30 % dropout of I_t   eq3_loss, train_policy
+    Eq. (1)   value training                   train_value        (Eq. (1) itself: value.value_loss)
+    Sec. V-D  autonomous rollouts, human-gated corrections       collect
+
+Run it: `python recap.py` (a few minutes on two cores), `python recap.py --quick` for a first look,
+`python recap.py --help` for every setting.
+
+Where the paper leaves a choice or contradicts itself: 1. ε_ℓ follows App. F (a fraction of *advantages*), not
+Sec. V-D ("30 % percentile of the values").  2. Its population in fine-tuning: the autonomous steps of the newest
+iteration; corrections are True anyway.  3. The n-step sum past the end: no bootstrap.  4. C_fail is the task's
+time limit and the range (-1, 0) is filled so that no failed step outranks a successful one.  5. Eq. (3)'s α is
+replaced by the dropout, as in App. F.  6. SFT keeps the dropout.  7. A generalist is not trained here.
+"""
+import argparse
+import copy
+import json
+import math
+import os
+import sys
+import time
+import zlib
+from dataclasses import asdict, dataclass, field, fields
+
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from tqdm import tqdm
 
+import plots
 import sim_tasks
 from backbone import encode
-from data import Episode
-from policy import PROMPT_LENGTH, SUBTASK_LENGTH, VLA, draw_noise, predict_subtask, sample_actions
+from data import Episode, load_dataset, load_network, save_dataset, save_network, write_atomically
+from policy import PROMPT_LENGTH, SUBTASK_LENGTH, PolicyConfig, VLA, draw_noise, predict_subtask, sample_actions
 from sim_tasks.arms import CONTROL_HZ, World
 from sim_tasks.demonstrator import COACH, GOOD, MIXED, Gate, Operator
-from value import ValueFunction, expected_value, value_loss
+from sim_tasks.render import draw, write_gif
+from value import ValueConfig, ValueFunction, expected_value, value_loss
+
+
+def setting(default, help):
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class Settings:
+    task: str = setting("fold_shirt", "target task ℓ: " + ", ".join(sim_tasks.TASKS))
+    iterations: int = setting(2, "K of Algorithm 1")
+    seed: int = setting(0, "of everything that is drawn, evaluation episodes included")
+    beta: float = setting(2.0, "guidance at evaluation, beside β = 1 (App. E: 1.5 to 2.5)")
+    device: str = setting("cpu", "cpu, cuda or mps")
+    supervised: bool = setting(False, "also train the network without the indicator, pre-trained and SFT")
+    # data
+    demonstrations: int = setting(100, "of every task for pre-training, and of the target task for SFT")
+    autonomous: int = setting(100, "episodes collected per iteration without help (paper: 300 to 600)")
+    corrected: int = setting(33, "episodes collected per iteration with human-gated corrections")
+    episodes: int = setting(300, "evaluation episodes per policy and β")
+    # labels (App. F)
+    lookahead: int = setting(10, "N of the advantage in fine-tuning, steps (paper: 50 at 50 Hz)")
+    positive_pretraining: float = setting(0.3, "fraction of positive labels in pre-training")
+    positive: float = setting(0.4, "fraction of positive labels among the newest autonomous steps")
+    dropout: float = setting(0.3, "how often the indicator is left out in training")
+    c_fail: float = setting(1.0, "C_fail of Eq. 5 in time limits of the task")
+    # training
+    batch: int = setting(32, "steps per batch of the policy")
+    draws: int = setting(4, "draws of (ω, η) per step of the batch")
+    learning_rate: float = setting(4e-3, "of the policy, peak of a cosine")
+    pretraining_steps: int = setting(4000, "gradient steps of π_pre")
+    sft_steps: int = setting(600, "gradient steps of π⁰")
+    policy_steps: int = setting(2000, "gradient steps of π^k, k >= 1, from π_pre")
+    value_learning_rate: float = setting(1e-3, "of the value function")
+    value_pretraining_steps: int = setting(600, "gradient steps of V_pre")
+    value_steps: int = setting(300, "gradient steps of V^k, from V_pre")
+    value_batch: int = setting(256, "steps per batch of the value function")
+    # acting
+    execute: int = setting(4, "actions executed of each chunk of H = 8")
+    euler: int = setting(5, "Euler steps per chunk")
+    subtask_every: int = setting(2, "chunks per prediction of the subtask ℓ̂")
+
+    def __post_init__(self):
+        def check(name, ok, expected):
+            if not ok:
+                raise ValueError(f"{name}: {getattr(self, name)!r}, expected {expected}")
+        check("task", self.task in sim_tasks.TASKS, "one of " + ", ".join(sim_tasks.TASKS))
+        check("beta", self.beta >= 0 and math.isfinite(self.beta), "a number >= 0")
+        check("device", self.device in ("cpu", "cuda", "mps"), "cpu, cuda or mps")
+        check("c_fail", self.c_fail >= 0 and math.isfinite(self.c_fail), "a number >= 0")
+        for name in ("iterations", "seed", "corrected"):
+            check(name, getattr(self, name) >= 0, "an integer >= 0")
+        for name in ("demonstrations", "autonomous", "episodes", "lookahead", "batch", "draws", "pretraining_steps", "sft_steps",
+                     "policy_steps", "value_pretraining_steps", "value_steps", "value_batch", "euler", "subtask_every"):
+            check(name, getattr(self, name) >= 1, "an integer >= 1")
+        for name in ("learning_rate", "value_learning_rate"):
+            check(name, 0 < getattr(self, name) < 1, "a number in (0, 1)")
+        for name in ("positive_pretraining", "positive", "dropout"):
+            check(name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
+        check("execute", 1 <= self.execute <= PolicyConfig().horizon, f"1 to {PolicyConfig().horizon}")
+
+
+QUICK = dict(iterations=1, demonstrations=20, autonomous=20, corrected=5, episodes=30, pretraining_steps=150,
+             sft_steps=50, policy_steps=100, value_pretraining_steps=60, value_steps=40)
+
+
+# ---------------------------------------------------------------- Algorithm 1
+
+def recap(run):
+    """Algorithm 1, line by line; `run` (see `Run`) keeps what every line produces and evaluates the policies."""
+    s, ℓ = run.settings, run.settings.task
+    D_demo = run.data("D_demo", lambda: [e for task in sim_tasks.TASKS for e in demonstrate(s, task, MIXED, "pretraining")])
+    V_pre = run.net("V_pre", lambda: train_value(ValueFunction(), D_demo, s, s.value_pretraining_steps))         # line 1
+    pi_pre = run.net("pi_pre", lambda: train_policy(                                                             # line 2
+        VLA(), D_demo, s, s.pretraining_steps, label(V_pre, D_demo, s, iteration=0)))
+    run.note_demonstrations([e for e in D_demo if e.task == ℓ])
+    run.evaluate("rl_pretrained", pi_pre)
+    D = run.data("D_0", lambda: demonstrate(s, ℓ, GOOD, "sft"))                                                  # line 3
+    run.net("V_0", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))                               # line 4
+    pi = run.net("pi_0", lambda: train_policy(                                                                   # line 5
+        copy.deepcopy(pi_pre), D, s, s.sft_steps, all_positive(D)))
+    run.evaluate("offline_rl_sft", pi)
+    for k in range(1, s.iterations + 1):                                                                         # line 6
+        D = D + run.data(f"D_{k}", lambda: collect_iteration(s, pi, k))                                          # line 7
+        V = run.net(f"V_{k}", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))                    # line 8
+        run.check_value(V, pi, k)
+        labels = label(V, D, s, iteration=k)
+        pi = run.net(f"pi_{k}", lambda: train_policy(copy.deepcopy(pi_pre), D, s, s.policy_steps, labels))       # line 9
+        run.note_labels(labels, D, k)
+        run.evaluate(f"recap_{k}", pi)
+        run.evaluate(f"recap_{k}", pi, s.beta)
+    if s.supervised:
+        supervised(run, D_demo)
+
+
+def supervised(run, D_demo):
+    """π_0.6 of Sec. VI-B: the same network, data and steps, never shown the indicator; pre-trained, then SFT."""
+    s = run.settings
+    pi_pre = run.net("supervised_pre", lambda: train_policy(
+        VLA(), D_demo, s, s.pretraining_steps, all_positive(D_demo), dropout=1.0))
+    run.evaluate("supervised", pi_pre, indicator=None)
+    D = load_dataset(run.path("D_0.npz"))
+    pi = run.net("supervised_sft", lambda: train_policy(
+        copy.deepcopy(pi_pre), D, s, s.sft_steps, all_positive(D), dropout=1.0))
+    run.evaluate("supervised_sft", pi, indicator=None)
+
+
+def collect_iteration(s, policy, k):
+    """Algorithm 1, line 7: autonomous episodes, and some that an expert watches and corrects (Sec. V-D)."""
+    spec = sim_tasks.TASKS[s.task]
+    episodes = collect(s, spec, episode_seeds(s.seed, f"autonomous {k}", s.autonomous), policy, iteration=k)
+    if s.corrected:
+        seeds = episode_seeds(s.seed, f"corrected {k}", s.corrected)
+        episodes += collect(s, spec, seeds, policy, coach=True, iteration=k)
+    return episodes
+
+
+def all_positive(episodes):
+    """I = True: the SFT stage (Sec. V-D)."""
+    return Labels([np.ones(len(e), bool) for e in episodes], {})
 
 
 # ---------------------------------------------------------------- from episodes to labels (Sec. V-C, App. F)
@@ -63,8 +212,7 @@ def threshold(advantages, positive_fraction):
     """ε_ℓ such that `positive_fraction` of `advantages` (M,) is > ε_ℓ (App. F).  -> float
 
     That is the (1 - positive_fraction) quantile, taken as an order statistic: M·fraction values (rounded) lie
-    strictly above it, less where values tie.  Sec. V-D's "30 % percentile of the values" contradicts App. F's
-    "approximately 30 % ... positive advantage"; we follow App. F.
+    strictly above it, fewer where values tie.
     """
     A = np.sort(np.asarray(advantages, float))
     if len(A) == 0 or not np.isfinite(A).all():
@@ -81,16 +229,47 @@ def indicators(advantages, epsilon, correction=None):
     return positive if correction is None else positive | np.asarray(correction, bool)
 
 
-# ---------------------------------------------------------------- episodes as tensors
+@dataclass
+class Labels:
+    """I_t of a dataset: one bool array (T,) per episode, and ε_ℓ per task."""
+    positive: list
+    epsilon: dict
 
-def stack_steps(episodes, horizon=8, device="cpu"):
-    """All steps of all episodes in a row.  -> dict of tensors with leading axis M = Σ T.
 
-    state (M, 6), keypoints (M, 4, 17), prompt (M, 3) and subtask (M, 2) ids, actions (M, H, A): the chunk
+def episode_returns(episodes, s):
+    return [returns(len(e), e.success, e.max_length, s.c_fail * e.max_length) for e in episodes]
+
+
+def label(value, episodes, s, iteration):
+    """Indicators of all episodes under V (lines 2 and 9 of Algorithm 1; App. F).
+
+    iteration 0 is pre-training: N = T, ε_ℓ per task on a sample of 10,000 of its steps.  Later: N = s.lookahead, ε_ℓ on
+    the autonomous steps of that iteration; older data and demonstrations are judged by the same ε_ℓ.
+    """
+    n = None if iteration == 0 else s.lookahead
+    A = [advantages(R, V, n) for R, V in zip(episode_returns(episodes, s), predict_values(value, episodes))]
+    epsilon, rng = {}, np.random.default_rng([22, s.seed])
+    for task in sorted({e.task for e in episodes}):
+        mine = [a for a, e in zip(A, episodes) if e.task == task
+                and (iteration == 0 or (e.source == "autonomous" and e.iteration == iteration))]
+        pool = np.concatenate(mine)                                                      # (M,)
+        if iteration == 0:
+            pool = rng.choice(pool, min(10_000, len(pool)), replace=False)
+        epsilon[task] = threshold(pool, s.positive_pretraining if iteration == 0 else s.positive)
+    return Labels([indicators(a, epsilon[e.task], e.intervention) for a, e in zip(A, episodes)], epsilon)
+
+
+# ---------------------------------------------------------------- training (Eqs. 1 and 3)
+
+def stack_steps(episodes, device="cpu"):
+    """All steps of all episodes in a row: dict of tensors with leading axis M = Σ T.
+
+    state (M, 6), keypoints (M, 4, 17); ids of prompt (M, 3) and subtask (M, 2); actions (M, H, A): the chunk
     a_{t:t+H} as sent, its last action repeated past the end of the episode.
     """
     if not episodes:
         raise ValueError("episodes: an empty dataset, expected at least one episode")
+    horizon = PolicyConfig().horizon
     prompts, subtasks, chunks = [], [], []
     for e in episodes:
         window = np.minimum(np.arange(len(e))[:, None] + np.arange(horizon), len(e) - 1)      # (T, H)
@@ -99,126 +278,441 @@ def stack_steps(episodes, horizon=8, device="cpu"):
         names, index = np.unique(e.subtask, return_inverse=True)
         subtasks.append(np.array([encode(str(name), SUBTASK_LENGTH) for name in names])[index])   # (T, 2)
     steps = {key: np.concatenate([e.observations[key] for e in episodes]) for key in ("state", "keypoints")}
-    steps |= {"actions": np.concatenate(chunks).astype(np.float32)}
-    steps |= {"prompt": np.array(prompts), "subtask": np.concatenate(subtasks)}
-    return {key: torch.as_tensor(value).to(device) for key, value in steps.items()}
+    steps |= {"actions": np.concatenate(chunks), "prompt": np.array(prompts), "subtask": np.concatenate(subtasks)}
+    return {key: torch.as_tensor(value, device=device) for key, value in steps.items()}
 
 
-def take(steps, index):
-    return {key: value[index] for key, value in steps.items()}
-
-
-def split(array, episodes):
-    """Cut an array with leading axis M = Σ T back into one piece per episode."""
-    return np.split(array, np.cumsum([len(e) for e in episodes])[:-1])
-
-
-def optimise(network, loss, n_steps, lr, label):
-    """AdamW with a short warm-up and a cosine to zero; `loss()` draws a batch.  One loop for V, π and baselines."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+def optimise(network, draw_loss, n_steps, learning_rate, name):
+    """AdamW, a short warm-up, a cosine to zero: one loop for V, π and the baselines.  `draw_loss()` draws a batch."""
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     warmup = min(50, n_steps // 10 + 1)
-    rate = lambda i: min((i + 1) / warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * i / n_steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda i: min((i + 1) / warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * i / n_steps)))
     network.train()
-    bar = tqdm(range(n_steps), desc=label, leave=False, mininterval=0.5)
-    for i in bar:
-        value = loss()
+    progress = tqdm(range(n_steps), desc=name, leave=False, disable=None, mininterval=0.5)
+    for i in progress:
+        loss = draw_loss()
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if i % 50 == 0:
-            bar.set_postfix(loss=f"{value.item():.3f}")
+            progress.set_postfix(loss=f"{loss.item():.3f}")
     return network.eval()
 
 
-def train_value(value, episodes, n_steps, batch=256, lr=1e-3, seed=0, c_fail=None):
-    steps = stack_steps(episodes)
-    R = torch.as_tensor(np.concatenate([returns(len(e), e.success, e.max_length, c_fail) for e in episodes])).float()
-    g = torch.Generator().manual_seed(seed)
-    def loss():
-        i = torch.randint(len(R), (batch,), generator=g)
-        b = take(steps, i)
-        return value_loss(value(b, b["prompt"]), R[i])
-    return optimise(value, loss, n_steps, lr, "V")
+def train_value(value, episodes, s, n_steps):
+    """Minimise Eq. (1) over the steps of `episodes`.  -> (value, log)"""
+    steps = stack_steps(episodes, s.device)
+    R = torch.as_tensor(np.concatenate(episode_returns(episodes, s)), dtype=torch.float32, device=s.device)   # (M,)
+    g = generator(s.seed, f"value {len(R)}")
+
+    def draw_loss():
+        index = torch.randint(len(R), (s.value_batch,), generator=g)
+        batch = {key: x[index] for key, x in steps.items()}
+        return value_loss(value(batch, batch["prompt"]), R[index])
+
+    value = optimise(value.to(s.device), draw_loss, n_steps, s.value_learning_rate, "value")
+    return value, {"correlation": correlation(value, episodes, s)}
 
 
 @torch.no_grad()
-def values_of(value, episodes):
-    steps = stack_steps(episodes)
-    out = torch.cat([expected_value(value(b, b["prompt"])) for b in
-        (take(steps, slice(i, i + 4096)) for i in range(0, len(steps["prompt"]), 4096))])
-    return split(out.numpy().astype(float), episodes)
+def predict_values(value, episodes):
+    """V(o_t, ℓ) of every step: list of float (T,), one per episode."""
+    device = next(value.parameters()).device
+    steps = stack_steps(episodes, device)
+    prompt, out = steps["prompt"], []
+    for i in range(0, len(prompt), 4096):
+        batch = {key: steps[key][i:i + 4096] for key in ("state", "keypoints")}
+        out.append(expected_value(value(batch, prompt[i:i + 4096])).cpu().numpy())
+    return np.split(np.concatenate(out).astype(float), np.cumsum([len(e) for e in episodes])[:-1])
 
 
-def train_policy(policy, episodes, positive, n_steps, batch=128, lr=2e-3, draws=4, dropout=0.3, seed=0, fit=False, log=None):
-    steps = stack_steps(episodes, policy.config.horizon)
-    if fit: policy.fit_normalizer(steps["actions"], steps["state"])
+def correlation(value, episodes, s):
+    """Pearson correlation of V with the return over all steps."""
+    V, R = np.concatenate(predict_values(value, episodes)), np.concatenate(episode_returns(episodes, s))
+    return float(np.corrcoef(V, R)[0, 1])
+
+
+def eq3_loss(policy, batch, omega, eta):
+    """Eq. (3) by way of Eq. (4): the negative bound, with constant weights on its three terms.
+
+    Token and flow terms train disjoint weights (knowledge insulation), so their ratio matters little under Adam.
+    """
+    terms = policy.terms(batch, omega, eta)
+    return terms["subtask"].mean() + terms["tokens"].mean() + 10 * terms["flow"].mean()
+
+
+def train_policy(policy, episodes, s, n_steps, labels, loss=eq3_loss, columns=None, dropout=None):
+    """Minimise Eq. (3) over the steps of `episodes`, I_t omitted at random.  -> (policy, log)
+
+    loss(policy, batch, omega (B, R, H, A), eta (B, R)) -> scalar: the baselines pass their own; columns: more per-step
+    arrays (M,) for its batch; dropout: s.dropout when None, 1 trains without the indicator.
+    """
+    steps = stack_steps(episodes, s.device)
+    if not policy.fitted:
+        policy.fit_normalizer(steps["actions"], steps["state"])
+    policy.to(s.device)
     steps["chunk"] = policy.normalize(steps.pop("actions"), steps["state"])
     steps["tokens"] = policy.tokenizer.encode(steps["chunk"])
-    steps["positive"] = torch.as_tensor(np.concatenate(positive))
-    g = torch.Generator().manual_seed(seed)
-    M = len(steps["chunk"])
-    def loss():
-        b = take(steps, torch.randint(M, (batch,), generator=g))
-        b["omit"] = torch.rand(batch, generator=g) < dropout
-        chunk = b["chunk"][:, None].expand(-1, draws, -1, -1)
-        omega, eta = draw_noise(chunk.flatten(0, 1), g)
-        t = policy.terms(b, omega.view(chunk.shape), eta.view(batch, draws))
-        return t["subtask"].mean() + t["tokens"].mean() + 10*t["flow"].mean()
-    return optimise(policy, loss, n_steps, lr, "pi")
+    for name, column in ({"positive": np.concatenate(labels.positive)} | (columns or {})).items():
+        steps[name] = torch.as_tensor(column, device=s.device)
+    M, B, R = len(steps["chunk"]), s.batch, s.draws
+    dropout = s.dropout if dropout is None else dropout
+    g = generator(s.seed, f"policy {M}")
+
+    def draw():
+        index = torch.randint(M, (B,), generator=g)
+        batch = {key: x[index] for key, x in steps.items()}
+        batch["omit"] = (torch.rand(B, generator=g) < dropout).to(s.device)
+        omega, eta = draw_noise(batch["chunk"].repeat_interleave(R, 0), g)                # (B*R, H, A), (B*R,)
+        return batch, omega.view(B, R, *omega.shape[1:]), eta.view(B, R)
+
+    policy = optimise(policy, lambda: loss(policy, *draw()), n_steps, s.learning_rate, "policy")
+    return policy, {"flow_loss_by_eta": flow_loss_by_eta(policy, draw)}
 
 
-def rollouts(spec, seeds, policy=None, beta=1.0, indicator=True, operator=None, coach=False, source="autonomous",
-             iteration=0, noise_seed=0, execute=4, subtask_every=2, euler=5):
-    """Run len(seeds) episodes side by side; by the policy, by an operator, or by the policy with a coach."""
-    world = World(spec, seeds)
-    n = world.n
-    g = torch.Generator().manual_seed(noise_seed)
+@torch.no_grad()
+def flow_loss_by_eta(policy, draw, n_batches=8, edges=(0, 0.1, 0.2, 0.4, 0.6, 1)):
+    """Where in η the error sits: {"0.0-0.1": mean ‖a - â‖² / (H·A), ...} on freshly drawn batches."""
+    losses, etas = [], []
+    for _ in range(n_batches):
+        batch, omega, eta = draw()
+        losses.append(policy.terms(batch, omega, eta)["flow"].flatten())
+        etas.append(eta.flatten())
+    losses, etas = torch.cat(losses), torch.cat(etas)
+    return {f"{low}-{high}": round(losses[(etas >= low) & (etas < high)].mean().item(), 4)
+            for low, high in zip(edges[:-1], edges[1:])}
+
+
+# ---------------------------------------------------------------- acting: demonstrations, rollouts, corrections
+
+def demonstrate(s, task, skill, purpose):
+    """s.demonstrations episodes of a scripted operator of that skill."""
+    seeds = episode_seeds(s.seed, f"{purpose} {task}", s.demonstrations)
+    return collect(s, sim_tasks.TASKS[task], seeds, operator_skill=skill)
+
+
+def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skill=None, coach=False, iteration=0):
+    """Run one episode per seed, side by side.  -> list of labelled `Episode`s
+
+    policy alone: autonomous.  operator_skill alone: demonstrations.  policy with coach=True: an expert watches, takes
+    over when his `Gate` says so, and hands back where the next chunk begins.
+    """
+    if (policy is None) == (operator_skill is None):
+        raise ValueError("policy, operator_skill: expected exactly one of them")
+    world, n = World(spec, seeds), len(seeds)
+    operator = Operator(world, seeds, COACH if coach else operator_skill) if coach or policy is None else None
     gate = Gate(world) if coach else None
-    if coach: operator = Operator(world, seeds, COACH)
-    obs_log, act_log, sub_log, int_log, live_log = [], [], [], [], []
-    chunk = np.zeros((n, 8, 6)); prompt = None
-    in_control = np.zeros(n, bool)
+    taken_over = np.zeros(n, bool)
     if policy is not None:
-        prompt = torch.tensor([encode(spec.prompt, PROMPT_LENGTH)] * n)
-        subtask = torch.zeros(n, SUBTASK_LENGTH, dtype=torch.long)
-    for t in range(spec.max_steps):
-        live = ~world.done
-        if not live.any(): break
-        obs = world.observe()
-        if gate is not None:
-            wants = gate.update(world)
-            in_control = wants | (in_control & (t % execute != 0))   # he hands back where a new chunk begins
-        if policy is not None:
-            if t % execute == 0:
-                rows = torch.as_tensor(np.flatnonzero(live))
-                o = {k: torch.as_tensor(v)[rows] for k, v in obs.items()}
-                if t % (execute * subtask_every) == 0:
-                    subtask[rows] = predict_subtask(policy, o, prompt[rows])
-                omega = torch.randn(n, 8, 6, generator=g)[rows]
-                chunk[rows] = sample_actions(policy, o, prompt[rows], subtask[rows], indicator, beta, euler, omega)
-            actions = chunk[:, t % execute].copy()
-        else:
+        device, g = next(policy.parameters()).device, generator(s.seed, f"rollout {iteration} {coach} {n} {beta}")
+        H, A = policy.config.horizon, policy.action_dim
+        prompt = torch.tensor([encode(spec.prompt, PROMPT_LENGTH)] * n, device=device)
+        subtask = torch.zeros(n, SUBTASK_LENGTH, dtype=torch.long, device=device)
+        chunk = np.zeros((n, H, A))
+    log = {name: [] for name in ("state", "keypoints", "actions", "subtask", "intervention")}
+    for t in tqdm(range(spec.max_steps), desc="episodes", leave=False, disable=None, mininterval=0.5):
+        if world.done.all():
+            break
+        observation = world.observe()
+        if coach:
+            taken_over = gate.update(world) | (taken_over & (t % s.execute != 0))
+        if policy is None:
             actions = operator.act(world)
-        if gate is not None and in_control.any():
-            actions[in_control] = operator.act(world)[in_control]
+        else:
+            if t % s.execute == 0:
+                live = torch.as_tensor(np.flatnonzero(~world.done), device=device)
+                seen = {key: torch.as_tensor(x, device=device)[live] for key, x in observation.items()}
+                if t % (s.execute * s.subtask_every) == 0:
+                    subtask[live] = predict_subtask(policy, seen, prompt[live])
+                omega = torch.randn(n, H, A, generator=g).to(device)[live]
+                chunk[live.cpu()] = sample_actions(policy, seen, prompt[live], subtask[live], indicator, beta, s.euler,
+                                                   omega).cpu().numpy()
+            actions = chunk[:, t % s.execute].copy()
+            if taken_over.any():
+                actions[taken_over] = operator.act(world)[taken_over]
         actions = actions.astype(np.float32)
-        obs_log.append(obs); act_log.append(actions); sub_log.append(world.subtasks()); int_log.append(in_control.copy())
+        now = observation | {"actions": actions, "subtask": world.subtasks(), "intervention": taken_over}
+        for name, x in now.items():
+            log[name].append(np.array(x))
         world.step(actions)
+    log = {name: np.stack(x, axis=1) for name, x in log.items()}                          # (n, longest T, ...)
+    source = "demonstration" if policy is None else "corrected" if coach else "autonomous"
     episodes = []
-    actions, subtasks, interventions = np.stack(act_log, 1), np.stack(sub_log, 1), np.stack(int_log, 1)
-    observations = {k: np.stack([o[k] for o in obs_log], 1) for k in obs_log[0]}
-    for i in range(n):
-        T = world.t[i]
-        episodes.append(Episode(task=spec.name, prompt=spec.prompt, max_length=spec.max_steps,
-            observations={k: v[i, :T] for k, v in observations.items()}, actions=actions[i, :T], subtask=subtasks[i, :T],
-            intervention=interventions[i, :T], success=bool(world.success[i]), stages=np.arange(len(spec.stages)) < world.stage[i],
-            source=source, iteration=iteration))
+    for i, T in enumerate(world.t):                # world.t stands still when an episode is over: its true length
+        steps = {name: x[i, :T] for name, x in log.items()}
+        episodes.append(Episode(
+            task=spec.name, prompt=spec.prompt, max_length=spec.max_steps,
+            observations={key: steps[key] for key in ("state", "keypoints")}, actions=steps["actions"],
+            subtask=steps["subtask"], intervention=steps["intervention"], success=bool(world.success[i]),
+            stages=np.arange(len(spec.stages)) < world.stage[i], source=source, iteration=iteration))
     return episodes
 
 
 def score(episodes):
-    s = np.array([e.success for e in episodes], float); T = np.array([len(e) for e in episodes])
-    return dict(success=s.mean(), throughput=s.sum() / (T.sum() / CONTROL_HZ / 3600), T=T[s > 0].mean() / CONTROL_HZ if s.any() else float("nan"))
+    """Success rate and throughput (successes per simulated hour, failures' time included) with standard errors."""
+    n = len(episodes)
+    success = np.array([e.success for e in episodes], float)
+    hours = np.array([len(e) for e in episodes]) / CONTROL_HZ / 3600
+    throughput = success.sum() / hours.sum()
+    # standard error of a ratio of means (delta method)
+    residual = success - throughput * hours
+    return {"success": success.mean(), "success_se": math.sqrt(success.mean() * (1 - success.mean()) / n),
+            "throughput": throughput, "throughput_se": math.sqrt((residual ** 2).sum() / n / max(n - 1, 1)) / hours.mean(),
+            "mean_seconds": 3600 * (success * hours).sum() / success.sum() if success.any() else None, "episodes": n,
+            "per_stage_success": np.mean([e.stages for e in episodes], axis=0).tolist()}
+
+
+def outcome_auc(value, episodes):
+    """P(V at mid-episode of a success > V at mid-episode of a failure); None where there is only one kind."""
+    middle = np.array([V[len(V) // 2] for V in predict_values(value, episodes)])
+    success = np.array([e.success for e in episodes])
+    if success.all() or not success.any():
+        return None
+    difference = middle[success][:, None] - middle[~success][None]                        # (successes, failures)
+    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
+
+
+# ---------------------------------------------------------------- chance: everything is drawn from (seed, purpose)
+
+def stream(seed, purpose):
+    """A SeedSequence of its own for every purpose of a run."""
+    return np.random.SeedSequence([seed, zlib.crc32(purpose.encode())])
+
+
+def episode_seeds(seed, purpose, n):
+    """n episode seeds; "evaluation" seeds are never those of collected data."""
+    return [int(x) for x in stream(seed, purpose).generate_state(n, np.uint64) >> np.uint64(1)]
+
+
+def generator(seed, purpose):
+    return torch.Generator().manual_seed(int(stream(seed, purpose).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+# ---------------------------------------------------------------- a run: what Algorithm 1 leaves behind
+
+KINDS = {"VLA": (VLA, PolicyConfig), "ValueFunction": (ValueFunction, ValueConfig)}
+
+
+class Run:
+    """A run's folder.  Every stage's product is a file; a stage whose file exists is loaded, not repeated.
+
+    All chance is drawn from (seed, purpose), never from a stream that runs on, so a run that was interrupted (kill -9
+    too) and resumed ends with the same numbers, bit for bit.
+    """
+
+    def __init__(self, settings, out):
+        self.settings, self.out = settings, out
+        self.stages, self.labels, self.value_report = [], [], {}
+        self.started = time.time()
+
+    def path(self, name):
+        return os.path.join(self.out, name)
+
+    def say(self, name, text):
+        print(f"[{time.time() - self.started:5.0f} s] {name:<22} {text}", flush=True)
+
+    def data(self, name, make):
+        path = self.path(f"{name}.npz")
+        if not os.path.exists(path):
+            save_dataset(make(), path)
+        episodes = load_dataset(path)
+        kinds = {source: [e for e in episodes if e.source == source] for source in ("demonstration", "autonomous", "corrected")}
+        self.say(name, ", ".join(f"{len(es)} {kind} ({np.mean([e.success for e in es]):.0%} succeed)"
+                                 for kind, es in kinds.items() if es))
+        return episodes
+
+    def net(self, name, make):
+        path = self.path(f"{name}.npz")
+        if not os.path.exists(path):
+            torch.manual_seed(self.settings.seed)       # initial weights
+            network, log = make()
+            save_network(network, path, log)
+        network, log = load_network(path, KINDS)
+        self.say(name, f"{sum(p.numel() for p in network.parameters()):,} weights, " + json.dumps(log).replace('"', ""))
+        return network.to(self.settings.device)
+
+    def json(self, name, make):
+        path = self.path(f"{name}.json")
+        if not os.path.exists(path):
+            content = json.dumps(make(), indent=1)
+            write_atomically(path, lambda temporary: open(temporary, "w").write(content))
+        with open(path) as file:
+            return json.load(file)
+
+    def evaluate(self, name, policy, beta=1.0, indicator=True):
+        """Success and throughput on the evaluation episodes, the same for every policy of the run."""
+        s = self.settings
+
+        def make():
+            begun = time.time()
+            seeds = episode_seeds(s.seed, "evaluation", s.episodes)
+            episodes = collect(s, sim_tasks.TASKS[s.task], seeds, policy, beta, indicator)
+            return {"name": name, "beta": beta} | score(episodes) | {"seconds": time.time() - begun}
+        self._add(self.json(f"eval_{name}_beta{beta:g}", make))
+
+    def _add(self, stage):
+        if all((stage["name"], stage["beta"]) != (other["name"], other["beta"]) for other in self.stages):
+            self.stages.append(stage)
+        self.say(stage["name"], f"β = {stage['beta']}: success {stage['success']:.1%} ± {stage['success_se']:.1%}, "
+                 f"{stage['throughput']:.0f} ± {stage['throughput_se']:.0f} per hour")
+
+    def note_demonstrations(self, episodes):
+        self._add({"name": "demonstrations", "beta": None} | score(episodes) | {"seconds": 0.0})
+
+    def note_labels(self, labels, episodes, k):
+        """How many labels are positive, among the newest rollouts and the demonstrations; how much was corrected."""
+        of = lambda choose: [p for p, e in zip(labels.positive, episodes) if choose(e)]
+        mean = lambda arrays: float(np.concatenate(arrays).mean()) if arrays else None
+        self.labels.append({
+            "iteration": k, "epsilon": labels.epsilon[self.settings.task],
+            "positive_fraction_rollouts": mean(of(lambda e: e.source == "autonomous" and e.iteration == k)),
+            "positive_fraction_demonstrations": mean(of(lambda e: e.source == "demonstration")),
+            "corrected_fraction": mean([e.intervention for e in episodes if e.source == "corrected" and e.iteration == k])})
+        self.say(f"labels {k}", json.dumps(self.labels[-1]).replace('"', ""))
+
+    def check_value(self, value, policy, k):
+        """V^k on fresh rollouts of π^{k-1}, the policy whose data it was trained on: correlation with R_t, AUC."""
+        s = self.settings
+
+        def make():
+            seeds = episode_seeds(s.seed, f"held out {k}", min(s.episodes, 150))
+            episodes = collect(s, sim_tasks.TASKS[s.task], seeds, policy, iteration=k)
+            return {"heldout_correlation": correlation(value, episodes, s), "outcome_auc": outcome_auc(value, episodes)}
+        self.value_report = self.json(f"value_{k}", make)
+        self.say(f"V_{k} held out", json.dumps(self.value_report).replace('"', ""))
+
+    def finish(self):
+        """metrics.json, the table and the pictures."""
+        seconds = self.json("seconds", lambda: time.time() - self.started)
+        metrics = {"task": self.settings.task, "seed": self.settings.seed, "settings": asdict(self.settings),
+                   "seconds": seconds, "stages": self.stages, "value": self.value_report, "labels": self.labels}
+        write_atomically(self.path("metrics.json"), lambda path: open(path, "w").write(json.dumps(metrics, indent=1)))
+        self.draw_pictures(metrics)
+        print("\n" + table(metrics) + f"\n\n{self.out}: metrics.json, datasets, checkpoints, learning_curve.png, "
+              "value_trace.png, before.gif, after.gif")
+        return metrics
+
+    def draw_pictures(self, metrics):
+        """The learning curve, V along a success and a failure (Fig. 4), and GIFs before and after."""
+        s, spec = self.settings, sim_tasks.TASKS[self.settings.task]
+        save = lambda figure, name: write_atomically(self.path(name), lambda path: figure.savefig(path, dpi=110), ".png")
+        figure = plt.figure(figsize=(2 + 1.25 * len({x["name"] for x in self.stages}), 4), layout="constrained")
+        plots.learning_curve(metrics, figure)
+        save(figure, "learning_curve.png")
+        networks = {name: load_network(self.path(f"{name}.npz"), KINDS)[0]
+                    for name in ("pi_0", f"pi_{s.iterations}", f"V_{s.iterations}")}
+        seeds = episode_seeds(s.seed, "pictures", 40)
+        before = collect(s, spec, seeds, networks["pi_0"])
+        after = collect(s, spec, seeds, networks[f"pi_{s.iterations}"], s.beta)
+        for name, episode in (("before", before[0]), ("after", after[0])):
+            write_gif(frames_of(episode, range(len(episode))), self.path(f"{name}.gif"), CONTROL_HZ)
+        # the success and the failure of median length
+        chosen = [sorted(kind, key=len)[len(kind) // 2] for kind in
+                  ([e for e in before if e.success], [e for e in before if not e.success]) if kind]
+        figure = plt.figure(figsize=(7.5 * len(chosen), 4.2), layout="constrained")
+        for part, episode, V in zip(np.atleast_1d(figure.subfigures(1, len(chosen))), chosen,
+                                    predict_values(networks[f"V_{s.iterations}"], chosen)):
+            steps = np.linspace(0, len(episode) - 1, 6).astype(int)
+            plots.value_trace(V, frames_of(episode, steps), steps, "success" if episode.success else "failure", part,
+                              1 / CONTROL_HZ, episode.success)
+        save(figure, "value_trace.png")
+
+
+def frames_of(episode, steps):
+    """Pictures of an episode at the given steps."""
+    o = episode.observations
+    return [draw(o["state"][t], o["keypoints"][t], episode.task) for t in steps]
+
+
+def table(metrics):
+    """The stages of a run as text, with the gain over offline RL + SFT and over the best earlier stage."""
+    lines = [f"{'':<16} {'β':>4} {'success':>15} {'per hour':>12} {'mean time':>10}   stages"]
+    for stage in metrics["stages"]:
+        beta = "" if stage["beta"] is None else f"{stage['beta']:g}"
+        seconds = "" if stage["mean_seconds"] is None else f"{stage['mean_seconds']:.1f} s"
+        lines.append(f"{stage['name']:<16} {beta:>4} {stage['success']:>7.1%} ± {stage['success_se']:<5.1%} "
+                     f"{stage['throughput']:>6.0f} ± {stage['throughput_se']:<3.0f} {seconds:>10}   "
+                     + " ".join(f"{x:.0%}" for x in stage["per_stage_success"]))
+    by_name = {stage["name"]: stage for stage in metrics["stages"] if stage["beta"] in (None, 1.0)}
+    last = metrics["stages"][-1]
+    if last["name"].startswith("recap"):
+        sft = by_name["offline_rl_sft"]
+        best = max((x for x in metrics["stages"] if not x["name"].startswith("recap") and x["beta"]),
+                   key=lambda x: x["throughput"])
+        ratio = lambda a, b: f"{a / b:.2f}" if b else "inf"
+        lines.append(f"{last['name']} at β = {last['beta']:g}: throughput × {ratio(last['throughput'], sft['throughput'])}, "
+                     f"failures × {ratio(1 - last['success'], 1 - sft['success'])} of offline RL + SFT; "
+                     f"throughput × {ratio(last['throughput'], best['throughput'])} of the best earlier stage ({best['name']})")
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------- command line
+
+def parse(argv):
+    parser = argparse.ArgumentParser(prog="recap.py", description="RECAP (Algorithm 1) on a toy bimanual task.")
+    for f in fields(Settings):
+        option = "--" + f.name.replace("_", "-")
+        if f.type in (bool, "bool"):
+            parser.add_argument(option, action="store_true", default=None, help=f.metadata["help"])
+        else:
+            parser.add_argument(option, type=type(f.default), default=None, metavar=type(f.default).__name__.upper(),
+                                help=f"{f.metadata['help']} (default {f.default})")
+    parser.add_argument("--out", help="output folder, new or empty (default runs/TASK-N, the first free N)")
+    parser.add_argument("--quick", action="store_true", help="a first look in at most 30 seconds: little data, few steps")
+    parser.add_argument("--resume", metavar="OUT", help="go on with an interrupted run, with its settings")
+    return parser.parse_args(argv)
+
+
+def open_run(args):
+    """The `Run` that the command line asks for.  ValueError if its folder holds something else."""
+    given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None}
+    if args.resume is not None:
+        if given or args.out is not None or args.quick:
+            raise ValueError(f"--resume {args.resume}: goes with no other option, a run keeps its settings")
+        try:
+            with open(os.path.join(args.resume, "settings.json")) as file:
+                return Run(Settings(**json.load(file)), args.resume)
+        except FileNotFoundError:
+            raise ValueError(f"--resume: {args.resume} holds no settings.json, expected the folder of a run") from None
+        except (TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{args.resume}/settings.json: not the settings of a run ({error})") from None
+    settings = Settings(**((QUICK if args.quick else {}) | given))
+    out = args.out
+    if out is None:
+        n = 0
+        while os.path.exists(f"runs/{settings.task}-{n}"):
+            n += 1
+        out = f"runs/{settings.task}-{n}"
+    if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
+        raise ValueError(f"--out: {out} exists and is not an empty folder, expected a new one "
+                         "(--resume goes on with an interrupted run)")
+    os.makedirs(out, exist_ok=True)
+    run = Run(settings, out)
+    run.json("settings", lambda: asdict(settings))
+    return run
+
+
+def main(argv=None):
+    args = parse(argv)
+    try:
+        run = open_run(args)
+        available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not available[run.settings.device]:
+            raise ValueError(f"--device: {run.settings.device} is not available on this machine, expected one of "
+                             + ", ".join(name for name, ok in available.items() if ok))
+        recap(run)
+        run.finish()
+    except ValueError as error:
+        print(f"recap.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nrecap.py: interrupted; python recap.py --resume {run.out} goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

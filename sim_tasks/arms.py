@@ -39,11 +39,11 @@ JOINT_NOISE = 0.003        # rad, standard deviation of the actuation noise
 JOINT_LOW = np.array([-0.6, -2.9])    # shoulder, elbow; the elbows point outwards
 JOINT_HIGH = np.array([3.2, -0.15])
 
-GRASP_RADIUS = 0.065       # m: the gripper takes hold of the half
-GOOD_RADIUS = 0.030        # m: ... and well
+GRASP_RADIUS = 0.075       # m: the gripper takes hold of the half
+GOOD_RADIUS = 0.035        # m: ... and well
 SLIP_DISTANCE = 0.07       # m from where it was grasped: there an edge grasp slips
 SAFE_SPEED = 0.022         # m per step: slipping faster than this loses the item
-RELEASE_RADIUS = 0.05      # m from the goal
+RELEASE_RADIUS = 0.06      # m from the goal
 
 NOTHING, EDGE, GOOD = 0, 1, 2      # World.hold
 MAX_STAGES = 6
@@ -226,17 +226,17 @@ class World:
         self.lost |= (slip & (speed > SAFE_SPEED)).any(1)
         self.slips += slip.sum(1)
         rows, k = np.arange(self.n), self._current
-        self.handles[slip] = self.handles0[rows, k][slip]           # the half springs back
-        self.hold[slip] = NOTHING
 
-        # 3. opening releases: at the goal (or at the wrong one), or just where the hand happens to be
+        # 3. opening releases: at the goal (or at the wrong one); anywhere else the half springs back, too
         released = held & ~slip & is_open
         at_goal = np.linalg.norm(self.handles - self.goal, axis=-1) < RELEASE_RADIUS
         if self.wrong_goals is not None:
             at_wrong = np.linalg.norm(self.handles - self.wrong_goals[rows, k], axis=-1) < RELEASE_RADIUS
             self.wrong |= released & at_wrong
         self.placed |= released & (at_goal | self.wrong)
-        self.hold[released] = NOTHING
+        back = slip | (released & ~self.placed)
+        self.handles[back] = self.handles0[rows, k][back]
+        self.hold[slip | released] = NOTHING
 
         # 4. closing grasps: well, by the edge, or nothing at all
         closes = was_open & ~is_open & live[:, None] & self.active[k]

@@ -18,7 +18,7 @@ class Skill:
     """How an operator works; probabilities per grasp, stage, step or episode as named."""
     careful: float = 0.6              # P(good grasp) at the first attempt, per arm and stage
     careful_again: float = 0.8        # ... at later attempts
-    paces: tuple = (0.010, 0.017, 0.027)     # m per step, drawn per stage, the same for both arms
+    paces: tuple = (0.010, 0.017, 0.032)     # m per step, drawn per stage, the same for both arms
     pace_p: tuple = (0.4, 0.4, 0.2)
     reckless: float = 0.2             # P(keeps his pace with an edge grasp; else he slows down), per grasp
     pause: float = 0.05               # P(a pause begins) per step
@@ -27,13 +27,13 @@ class Skill:
 
 
 MIXED = Skill()                                                        # the pre-training mix
-GOOD = Skill(careful=0.75, pace_p=(0.25, 0.5, 0.25), pause=0.03)       # "high-quality SFT" demonstrations
-BEST = Skill(careful=1.0, careful_again=1.0, paces=(0.027,), pace_p=(1.0,), pause=0.0, wrong=0.0)
+GOOD = Skill(careful=0.75, pace_p=(0.3, 0.5, 0.2), pause=0.04)       # "high-quality SFT" demonstrations
+BEST = Skill(careful=1.0, careful_again=1.0, paces=(0.032,), pace_p=(1.0,), pause=0.0, wrong=0.0)
 COACH = Skill(careful=1.0, careful_again=1.0, paces=(0.017,), pace_p=(1.0,), pause=0.0, wrong=0.0)   # corrections:
 # careful, but not fast ("even expert human operators cannot ... improve subtle aspects, such as overall speed")
 
-EDGE_PACE = 0.017      # m per step: how fast one carries an edge grasp that one has noticed
-SHORT = 0.048          # a careless operator stops that far from the handle, m
+EDGE_PACE = 0.014      # m per step: how fast one carries an edge grasp that one has noticed
+SHORT = 0.056          # a careless operator stops that far from the handle, m
 ARRIVED = 0.010        # m
 
 
