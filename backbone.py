@@ -43,7 +43,7 @@ def attend(q, k, v, heads, bias=None):
     Written out: for sequences this short it is faster on a CPU than the fused kernel.
     """
     B, S, D = q.shape
-    q, k, v = (x.view(B, -1, heads, D // heads).transpose(1, 2) for x in (q, k, v))   # (B, heads, S or T, D/heads)
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))       # (B, heads, S or T, D/heads)
     scores = q @ k.transpose(-1, -2) * (D // heads) ** -0.5                          # (B, heads, S, T)
     if bias is not None:
         scores = scores + bias

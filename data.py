@@ -52,34 +52,45 @@ class Episode:
 
 
 def write_atomically(path, write, suffix=""):
-    """Call write(temporary path) in the folder of `path`, then move the file into place in one step."""
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-", suffix=suffix)
-    os.close(handle)
-    try:
-        write(temporary)
+    """Call write(temporary path) in a scratch folder beside `path`, then move the file into place in one step."""
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path)), prefix=".writing-") as scratch:
+        temporary = os.path.join(scratch, "file" + suffix)
+        write(temporary)                   # `write` creates it, so that its permissions follow the umask
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 PER_STEP = ("actions", "subtask", "intervention")
 PER_EPISODE = ("task", "prompt", "max_length", "source", "iteration", "metadata")
 
 
+def in_a_row(name, arrays):
+    """Concatenate one array of every episode.  ValueError where they disagree: nothing is cast silently."""
+    arrays = [np.asarray(a) for a in arrays]
+    kinds = {(a.shape[1:], "text" if a.dtype.kind == "U" else str(a.dtype)) for a in arrays}
+    if len(kinds) > 1:
+        raise ValueError(f"{name}: {sorted(kinds, key=str)} in one dataset, expected one shape and dtype")
+    return np.concatenate(arrays)          # (sum T, ...)
+
+
 def save_dataset(episodes, path):
-    """Write a list of episodes to one .npz: steps of all episodes in a row, and their lengths to cut them again."""
+    """Write a list of episodes to one .npz: steps of all episodes in a row, and their lengths to cut them again.
+
+    ValueError for an empty list, and where episodes disagree in their observations' names, shapes or dtypes.
+    """
     if not episodes:
         raise ValueError("episodes: an empty dataset, expected at least one episode")
+    for i, e in enumerate(episodes):
+        if set(e.observations) != set(episodes[0].observations):
+            raise ValueError(f"observations: {sorted(e.observations)} in episode {i}, expected "
+                             f"{sorted(episodes[0].observations)} as in episode 0")
     arrays = {"lengths": np.array([len(e) for e in episodes]),
               "n_stages": np.array([len(e.stages) for e in episodes]),
-              "stages": np.concatenate([e.stages for e in episodes]),
+              "stages": in_a_row("stages", [e.stages for e in episodes]),
               # three states in a number: True 1, False 0, not labelled -1
               "success": np.array([-1 if e.success is None else int(e.success) for e in episodes])}
-    arrays |= {name: np.concatenate([getattr(e, name) for e in episodes]) for name in PER_STEP}       # (sum T, ...)
+    arrays |= {name: in_a_row(name, [getattr(e, name) for e in episodes]) for name in PER_STEP}
     arrays |= {name: np.array([getattr(e, name) for e in episodes]) for name in PER_EPISODE}
-    arrays |= {f"observations/{key}": np.concatenate([e.observations[key] for e in episodes])
+    arrays |= {f"observations/{key}": in_a_row(key, [e.observations[key] for e in episodes])
                for key in episodes[0].observations}
     write_atomically(path, lambda temporary: np.savez_compressed(temporary, **arrays), ".npz")
 
@@ -87,10 +98,12 @@ def save_dataset(episodes, path):
 def load_dataset(path):
     """Read what `save_dataset` wrote.  ValueError for a truncated or foreign file, FileNotFoundError for none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         ends = np.cumsum(arrays["lengths"])
         stage_ends = np.cumsum(arrays["n_stages"])
+        if len(ends) == 0 or ends[-1] != len(arrays["actions"]):
+            raise ValueError(f"lengths of {len(ends)} episodes, {len(arrays['actions'])} steps")
         episodes = []
         for i, (end, length) in enumerate(zip(ends, arrays["lengths"])):
             steps = slice(end - length, end)
@@ -123,7 +136,7 @@ def load_network(path, kinds):
     ValueError for a truncated or foreign file, FileNotFoundError for none.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             make, config = kinds[file["kind"].item()]
             network = make(config(**json.loads(file["config"].item())))
             prefix = "weights/"
@@ -133,5 +146,5 @@ def load_network(path, kinds):
     except FileNotFoundError:
         raise
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path}: not a checkpoint of {' or '.join(kinds)}, or truncated ({reason})") from error

@@ -332,8 +332,8 @@ def sample_actions(policy, observation, prompt, subtask, indicator=True, beta=1.
     False, or None for the unconditional policy; beta >= 0: 1 samples the conditional policy, 0 the
     unconditional, above 1 sharpens; steps: Euler steps; omega (B, H, A): the noise (drawn when None).
     """
-    if not beta >= 0:
-        raise ValueError(f"beta: {beta}, expected a number >= 0")
+    if not 0 <= beta < float("inf"):      # NaN fails, too
+        raise ValueError(f"beta: {beta}, expected a finite number >= 0")
     if indicator is None and beta != 1:
         raise ValueError(f"beta: {beta} without an indicator, expected 1 (there is nothing to guide by)")
     B, device = len(prompt), prompt.device

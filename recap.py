@@ -37,8 +37,9 @@ from tqdm import tqdm
 import plots
 import sim_tasks
 from backbone import encode
-from data import Episode, load_dataset, load_network, save_dataset, save_network, write_atomically
+from data import Episode, load_dataset, load_network, write_atomically
 from policy import PROMPT_LENGTH, SUBTASK_LENGTH, PolicyConfig, VLA, draw_noise, predict_subtask, sample_actions
+from runs import Run, summary, table, write_text
 from sim_tasks.arms import CONTROL_HZ, World
 from sim_tasks.demonstrator import COACH, GOOD, MIXED, Gate, Operator
 from sim_tasks.render import draw, write_gif
@@ -54,37 +55,42 @@ class Settings:
     task: str = setting("fold_shirt", "target task ℓ: " + ", ".join(sim_tasks.TASKS))
     iterations: int = setting(2, "K of Algorithm 1")
     seed: int = setting(0, "of everything that is drawn, evaluation episodes included")
-    beta: float = setting(2.0, "guidance at evaluation, beside β = 1 (App. E: 1.5 to 2.5)")
+    beta: float = setting(1.5, "guidance at evaluation, beside β = 1 (App. E: 1.5 to 2.5)")
     device: str = setting("cpu", "cpu, cuda or mps")
     supervised: bool = setting(False, "also train the network without the indicator, pre-trained and SFT")
     # data
     demonstrations: int = setting(100, "of every task for pre-training, and of the target task for SFT")
-    autonomous: int = setting(100, "episodes collected per iteration without help (paper: 300 to 600)")
-    corrected: int = setting(33, "episodes collected per iteration with human-gated corrections")
+    autonomous: int = setting(150, "episodes collected per iteration without help (paper: 300 to 600)")
+    corrected: int = setting(50, "episodes collected per iteration with human-gated corrections")
     episodes: int = setting(300, "evaluation episodes per policy and β")
     # labels (App. F)
     lookahead: int = setting(10, "N of the advantage in fine-tuning, steps (paper: 50 at 50 Hz)")
     positive_pretraining: float = setting(0.3, "fraction of positive labels in pre-training")
-    positive: float = setting(0.4, "fraction of positive labels among the newest autonomous steps")
+    positive: float | None = setting(None, "fraction of positive labels among the newest autonomous steps (default 0.2 "
+                                     "for fold_shirt, else 0.4; paper: 0.1 for t-shirts and shorts, else 0.4)")
     dropout: float = setting(0.3, "how often the indicator is left out in training")
     c_fail: float = setting(1.0, "C_fail of Eq. 5 in time limits of the task")
     # training
     batch: int = setting(32, "steps per batch of the policy")
     draws: int = setting(4, "draws of (ω, η) per step of the batch")
-    learning_rate: float = setting(4e-3, "of the policy, peak of a cosine")
-    pretraining_steps: int = setting(4000, "gradient steps of π_pre")
-    sft_steps: int = setting(600, "gradient steps of π⁰")
-    policy_steps: int = setting(2000, "gradient steps of π^k, k >= 1, from π_pre")
-    value_learning_rate: float = setting(1e-3, "of the value function")
-    value_pretraining_steps: int = setting(600, "gradient steps of V_pre")
-    value_steps: int = setting(300, "gradient steps of V^k, from V_pre")
-    value_batch: int = setting(256, "steps per batch of the value function")
+    learning_rate: float = setting(3e-3, "of π_pre, peak of a cosine")
+    fine_tuning_rate: float = setting(2e-3, "of π⁰, π¹, ...")
+    pretraining_steps: int = setting(5000, "gradient steps of π_pre")
+    sft_steps: int = setting(700, "gradient steps of π⁰")
+    policy_steps: int = setting(2200, "gradient steps of π^k, k >= 1, from π_pre")
+    value_learning_rate: float = setting(2e-3, "of the value function")
+    value_pretraining_steps: int = setting(1200, "gradient steps of V_pre")
+    value_steps: int = setting(600, "gradient steps of V^k, from V_pre")
+    value_batch: int = setting(128, "steps per batch of the value function")
     # acting
     execute: int = setting(4, "actions executed of each chunk of H = 8")
     euler: int = setting(5, "Euler steps per chunk")
     subtask_every: int = setting(2, "chunks per prediction of the subtask ℓ̂")
 
     def __post_init__(self):
+        if self.positive is None:
+            self.positive = 0.2 if self.task == "fold_shirt" else 0.4
+
         def check(name, ok, expected):
             if not ok:
                 raise ValueError(f"{name}: {getattr(self, name)!r}, expected {expected}")
@@ -97,7 +103,7 @@ class Settings:
         for name in ("demonstrations", "autonomous", "episodes", "lookahead", "batch", "draws", "pretraining_steps", "sft_steps",
                      "policy_steps", "value_pretraining_steps", "value_steps", "value_batch", "euler", "subtask_every"):
             check(name, getattr(self, name) >= 1, "an integer >= 1")
-        for name in ("learning_rate", "value_learning_rate"):
+        for name in ("learning_rate", "fine_tuning_rate", "value_learning_rate"):
             check(name, 0 < getattr(self, name) < 1, "a number in (0, 1)")
         for name in ("positive_pretraining", "positive", "dropout"):
             check(name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
@@ -111,28 +117,28 @@ QUICK = dict(iterations=1, demonstrations=20, autonomous=20, corrected=5, episod
 # ---------------------------------------------------------------- Algorithm 1
 
 def recap(run):
-    """Algorithm 1, line by line; `run` (see `Run`) keeps what every line produces and evaluates the policies."""
+    """Algorithm 1, line by line; `run` (runs.Run) keeps what every line produces."""
     s, ℓ = run.settings, run.settings.task
     D_demo = run.data("D_demo", lambda: [e for task in sim_tasks.TASKS for e in demonstrate(s, task, MIXED, "pretraining")])
     V_pre = run.net("V_pre", lambda: train_value(ValueFunction(), D_demo, s, s.value_pretraining_steps))         # line 1
     pi_pre = run.net("pi_pre", lambda: train_policy(                                                             # line 2
         VLA(), D_demo, s, s.pretraining_steps, label(V_pre, D_demo, s, iteration=0)))
-    run.note_demonstrations([e for e in D_demo if e.task == ℓ])
-    run.evaluate("rl_pretrained", pi_pre)
+    run.add_stage({"name": "demonstrations", "beta": None} | score([e for e in D_demo if e.task == ℓ]) | {"seconds": 0.0})
+    evaluate(run, "rl_pretrained", pi_pre)
     D = run.data("D_0", lambda: demonstrate(s, ℓ, GOOD, "sft"))                                                  # line 3
     run.net("V_0", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))                               # line 4
     pi = run.net("pi_0", lambda: train_policy(                                                                   # line 5
         copy.deepcopy(pi_pre), D, s, s.sft_steps, all_positive(D)))
-    run.evaluate("offline_rl_sft", pi)
+    evaluate(run, "offline_rl_sft", pi)
     for k in range(1, s.iterations + 1):                                                                         # line 6
         D = D + run.data(f"D_{k}", lambda: collect_iteration(s, pi, k))                                          # line 7
         V = run.net(f"V_{k}", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))                    # line 8
-        run.check_value(V, pi, k)
+        check_value(run, V, pi, k)
         labels = label(V, D, s, iteration=k)
         pi = run.net(f"pi_{k}", lambda: train_policy(copy.deepcopy(pi_pre), D, s, s.policy_steps, labels))       # line 9
-        run.note_labels(labels, D, k)
-        run.evaluate(f"recap_{k}", pi)
-        run.evaluate(f"recap_{k}", pi, s.beta)
+        count_labels(run, labels, D, k)
+        evaluate(run, f"recap_{k}", pi)
+        evaluate(run, f"recap_{k}", pi, s.beta)
     if s.supervised:
         supervised(run, D_demo)
 
@@ -142,11 +148,11 @@ def supervised(run, D_demo):
     s = run.settings
     pi_pre = run.net("supervised_pre", lambda: train_policy(
         VLA(), D_demo, s, s.pretraining_steps, all_positive(D_demo), dropout=1.0))
-    run.evaluate("supervised", pi_pre, indicator=None)
+    evaluate(run, "supervised", pi_pre, indicator=None)
     D = load_dataset(run.path("D_0.npz"))
     pi = run.net("supervised_sft", lambda: train_policy(
         copy.deepcopy(pi_pre), D, s, s.sft_steps, all_positive(D), dropout=1.0))
-    run.evaluate("supervised_sft", pi, indicator=None)
+    evaluate(run, "supervised_sft", pi, indicator=None)
 
 
 def collect_iteration(s, policy, k):
@@ -351,7 +357,8 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=eq3_loss, columns=No
     arrays (M,) for its batch; dropout: s.dropout when None, 1 trains without the indicator.
     """
     steps = stack_steps(episodes, s.device)
-    if not policy.fitted:
+    rate = s.fine_tuning_rate if policy.fitted else s.learning_rate
+    if not policy.fitted:         # pre-training: the normaliser is measured once and kept
         policy.fit_normalizer(steps["actions"], steps["state"])
     policy.to(s.device)
     steps["chunk"] = policy.normalize(steps.pop("actions"), steps["state"])
@@ -369,7 +376,7 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=eq3_loss, columns=No
         omega, eta = draw_noise(batch["chunk"].repeat_interleave(R, 0), g)                # (B*R, H, A), (B*R,)
         return batch, omega.view(B, R, *omega.shape[1:]), eta.view(B, R)
 
-    policy = optimise(policy, lambda: loss(policy, *draw()), n_steps, s.learning_rate, "policy")
+    policy = optimise(policy, lambda: loss(policy, *draw()), n_steps, rate, "policy")
     return policy, {"flow_loss_by_eta": flow_loss_by_eta(policy, draw)}
 
 
@@ -465,6 +472,20 @@ def score(episodes):
             "per_stage_success": np.mean([e.stages for e in episodes], axis=0).tolist()}
 
 
+def visible_quality(episode):
+    """Steps that anyone who watches would call good or bad: an independent check of the labels.
+
+    -> (good, bad), bool (T,) each.  Good: a half is about to be grasped well.  Bad: it is about to be grasped by its edge,
+    or both arms and grippers stand still (three steps in a row).
+    """
+    keypoints, state = episode.observations["keypoints"], episode.observations["state"]
+    begins = lambda held: np.append((held[1:] & ~held[:-1]).any(1), False)                # (T, arm) -> (T,)
+    edge, well = begins(keypoints[:, :2, 7] > 0), begins(keypoints[:, :2, 8] > 0)
+    still = np.append(np.abs(np.diff(state, axis=0)).max(1) < 0.015, False)               # (T,); joint noise is 0.003
+    pause = still & np.append(still[1:], False) & np.append(False, still[:-1])
+    return well & ~edge, edge | pause
+
+
 def outcome_auc(value, episodes):
     """P(V at mid-episode of a success > V at mid-episode of a failure); None where there is only one kind."""
     middle = np.array([V[len(V) // 2] for V in predict_values(value, episodes)])
@@ -491,162 +512,82 @@ def generator(seed, purpose):
     return torch.Generator().manual_seed(int(stream(seed, purpose).generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
-# ---------------------------------------------------------------- a run: what Algorithm 1 leaves behind
+# ---------------------------------------------------------------- what a run reports
 
 KINDS = {"VLA": (VLA, PolicyConfig), "ValueFunction": (ValueFunction, ValueConfig)}
 
 
-class Run:
-    """A run's folder.  Every stage's product is a file; a stage whose file exists is loaded, not repeated.
+def evaluate(run, name, policy, beta=1.0, indicator=True):
+    """Success and throughput on the evaluation episodes, the same ones for every policy of the run."""
+    s = run.settings
 
-    All chance is drawn from (seed, purpose), never from a stream that runs on, so a run that was interrupted (kill -9
-    too) and resumed ends with the same numbers, bit for bit.
-    """
-
-    def __init__(self, settings, out):
-        self.settings, self.out = settings, out
-        self.stages, self.labels, self.value_report = [], [], {}
-        self.started = time.time()
-
-    def path(self, name):
-        return os.path.join(self.out, name)
-
-    def say(self, name, text):
-        print(f"[{time.time() - self.started:5.0f} s] {name:<22} {text}", flush=True)
-
-    def data(self, name, make):
-        path = self.path(f"{name}.npz")
-        if not os.path.exists(path):
-            save_dataset(make(), path)
-        episodes = load_dataset(path)
-        kinds = {source: [e for e in episodes if e.source == source] for source in ("demonstration", "autonomous", "corrected")}
-        self.say(name, ", ".join(f"{len(es)} {kind} ({np.mean([e.success for e in es]):.0%} succeed)"
-                                 for kind, es in kinds.items() if es))
-        return episodes
-
-    def net(self, name, make):
-        path = self.path(f"{name}.npz")
-        if not os.path.exists(path):
-            torch.manual_seed(self.settings.seed)       # initial weights
-            network, log = make()
-            save_network(network, path, log)
-        network, log = load_network(path, KINDS)
-        self.say(name, f"{sum(p.numel() for p in network.parameters()):,} weights, " + json.dumps(log).replace('"', ""))
-        return network.to(self.settings.device)
-
-    def json(self, name, make):
-        path = self.path(f"{name}.json")
-        if not os.path.exists(path):
-            content = json.dumps(make(), indent=1)
-            write_atomically(path, lambda temporary: open(temporary, "w").write(content))
-        with open(path) as file:
-            return json.load(file)
-
-    def evaluate(self, name, policy, beta=1.0, indicator=True):
-        """Success and throughput on the evaluation episodes, the same for every policy of the run."""
-        s = self.settings
-
-        def make():
-            begun = time.time()
-            seeds = episode_seeds(s.seed, "evaluation", s.episodes)
-            episodes = collect(s, sim_tasks.TASKS[s.task], seeds, policy, beta, indicator)
-            return {"name": name, "beta": beta} | score(episodes) | {"seconds": time.time() - begun}
-        self._add(self.json(f"eval_{name}_beta{beta:g}", make))
-
-    def _add(self, stage):
-        if all((stage["name"], stage["beta"]) != (other["name"], other["beta"]) for other in self.stages):
-            self.stages.append(stage)
-        self.say(stage["name"], f"β = {stage['beta']}: success {stage['success']:.1%} ± {stage['success_se']:.1%}, "
-                 f"{stage['throughput']:.0f} ± {stage['throughput_se']:.0f} per hour")
-
-    def note_demonstrations(self, episodes):
-        self._add({"name": "demonstrations", "beta": None} | score(episodes) | {"seconds": 0.0})
-
-    def note_labels(self, labels, episodes, k):
-        """How many labels are positive, among the newest rollouts and the demonstrations; how much was corrected."""
-        of = lambda choose: [p for p, e in zip(labels.positive, episodes) if choose(e)]
-        mean = lambda arrays: float(np.concatenate(arrays).mean()) if arrays else None
-        self.labels.append({
-            "iteration": k, "epsilon": labels.epsilon[self.settings.task],
-            "positive_fraction_rollouts": mean(of(lambda e: e.source == "autonomous" and e.iteration == k)),
-            "positive_fraction_demonstrations": mean(of(lambda e: e.source == "demonstration")),
-            "corrected_fraction": mean([e.intervention for e in episodes if e.source == "corrected" and e.iteration == k])})
-        self.say(f"labels {k}", json.dumps(self.labels[-1]).replace('"', ""))
-
-    def check_value(self, value, policy, k):
-        """V^k on fresh rollouts of π^{k-1}, the policy whose data it was trained on: correlation with R_t, AUC."""
-        s = self.settings
-
-        def make():
-            seeds = episode_seeds(s.seed, f"held out {k}", min(s.episodes, 150))
-            episodes = collect(s, sim_tasks.TASKS[s.task], seeds, policy, iteration=k)
-            return {"heldout_correlation": correlation(value, episodes, s), "outcome_auc": outcome_auc(value, episodes)}
-        self.value_report = self.json(f"value_{k}", make)
-        self.say(f"V_{k} held out", json.dumps(self.value_report).replace('"', ""))
-
-    def finish(self):
-        """metrics.json, the table and the pictures."""
-        seconds = self.json("seconds", lambda: time.time() - self.started)
-        metrics = {"task": self.settings.task, "seed": self.settings.seed, "settings": asdict(self.settings),
-                   "seconds": seconds, "stages": self.stages, "value": self.value_report, "labels": self.labels}
-        write_atomically(self.path("metrics.json"), lambda path: open(path, "w").write(json.dumps(metrics, indent=1)))
-        self.draw_pictures(metrics)
-        print("\n" + table(metrics) + f"\n\n{self.out}: metrics.json, datasets, checkpoints, learning_curve.png, "
-              "value_trace.png, before.gif, after.gif")
-        return metrics
-
-    def draw_pictures(self, metrics):
-        """The learning curve, V along a success and a failure (Fig. 4), and GIFs before and after."""
-        s, spec = self.settings, sim_tasks.TASKS[self.settings.task]
-        save = lambda figure, name: write_atomically(self.path(name), lambda path: figure.savefig(path, dpi=110), ".png")
-        figure = plt.figure(figsize=(2 + 1.25 * len({x["name"] for x in self.stages}), 4), layout="constrained")
-        plots.learning_curve(metrics, figure)
-        save(figure, "learning_curve.png")
-        networks = {name: load_network(self.path(f"{name}.npz"), KINDS)[0]
-                    for name in ("pi_0", f"pi_{s.iterations}", f"V_{s.iterations}")}
-        seeds = episode_seeds(s.seed, "pictures", 40)
-        before = collect(s, spec, seeds, networks["pi_0"])
-        after = collect(s, spec, seeds, networks[f"pi_{s.iterations}"], s.beta)
-        for name, episode in (("before", before[0]), ("after", after[0])):
-            write_gif(frames_of(episode, range(len(episode))), self.path(f"{name}.gif"), CONTROL_HZ)
-        # the success and the failure of median length
-        chosen = [sorted(kind, key=len)[len(kind) // 2] for kind in
-                  ([e for e in before if e.success], [e for e in before if not e.success]) if kind]
-        figure = plt.figure(figsize=(7.5 * len(chosen), 4.2), layout="constrained")
-        for part, episode, V in zip(np.atleast_1d(figure.subfigures(1, len(chosen))), chosen,
-                                    predict_values(networks[f"V_{s.iterations}"], chosen)):
-            steps = np.linspace(0, len(episode) - 1, 6).astype(int)
-            plots.value_trace(V, frames_of(episode, steps), steps, "success" if episode.success else "failure", part,
-                              1 / CONTROL_HZ, episode.success)
-        save(figure, "value_trace.png")
+    def make():
+        begun = time.time()
+        episodes = collect(s, sim_tasks.TASKS[s.task], episode_seeds(s.seed, "evaluation", s.episodes), policy, beta, indicator)
+        return {"name": name, "beta": beta} | score(episodes) | {"seconds": time.time() - begun}
+    run.add_stage(run.json(f"eval_{name}_beta{beta:g}", make))
 
 
-def frames_of(episode, steps):
-    """Pictures of an episode at the given steps."""
-    o = episode.observations
-    return [draw(o["state"][t], o["keypoints"][t], episode.task) for t in steps]
+def check_value(run, value, policy, k):
+    """V^k on fresh rollouts of π^{k-1}, whose data it was trained on: correlation with R_t, and AUC for the outcome."""
+    s = run.settings
+
+    def make():
+        seeds = episode_seeds(s.seed, f"held out {k}", min(s.episodes, 150))
+        episodes = collect(s, sim_tasks.TASKS[s.task], seeds, policy, iteration=k)
+        return {"heldout_correlation": correlation(value, episodes, s), "outcome_auc": outcome_auc(value, episodes)}
+    run.value_report = run.json(f"value_{k}", make)
+    run.say(f"V_{k} held out", ", ".join(f"{key} {x}" for key, x in run.value_report.items()))
 
 
-def table(metrics):
-    """The stages of a run as text, with the gain over offline RL + SFT and over the best earlier stage."""
-    lines = [f"{'':<16} {'β':>4} {'success':>15} {'per hour':>12} {'mean time':>10}   stages"]
-    for stage in metrics["stages"]:
-        beta = "" if stage["beta"] is None else f"{stage['beta']:g}"
-        seconds = "" if stage["mean_seconds"] is None else f"{stage['mean_seconds']:.1f} s"
-        lines.append(f"{stage['name']:<16} {beta:>4} {stage['success']:>7.1%} ± {stage['success_se']:<5.1%} "
-                     f"{stage['throughput']:>6.0f} ± {stage['throughput_se']:<3.0f} {seconds:>10}   "
-                     + " ".join(f"{x:.0%}" for x in stage["per_stage_success"]))
-    by_name = {stage["name"]: stage for stage in metrics["stages"] if stage["beta"] in (None, 1.0)}
-    last = metrics["stages"][-1]
-    if last["name"].startswith("recap"):
-        sft = by_name["offline_rl_sft"]
-        best = max((x for x in metrics["stages"] if not x["name"].startswith("recap") and x["beta"]),
-                   key=lambda x: x["throughput"])
-        ratio = lambda a, b: f"{a / b:.2f}" if b else "inf"
-        lines.append(f"{last['name']} at β = {last['beta']:g}: throughput × {ratio(last['throughput'], sft['throughput'])}, "
-                     f"failures × {ratio(1 - last['success'], 1 - sft['success'])} of offline RL + SFT; "
-                     f"throughput × {ratio(last['throughput'], best['throughput'])} of the best earlier stage ({best['name']})")
-    return "\n".join(lines)
+def count_labels(run, labels, episodes, k):
+    """How many labels are positive among the newest rollouts and the demonstrations, and how much was corrected."""
+    newest = [e.iteration == k and e.source == "autonomous" for e in episodes]
+    mean = lambda arrays: float(x.mean()) if len(x := np.concatenate([*arrays, []])) else None
+    judged = lambda i: mean([p[visible_quality(e)[i]] for p, e, new in zip(labels.positive, episodes, newest) if new])
+    run.add_labels({
+        "iteration": k, "epsilon": labels.epsilon[run.settings.task],
+        "positive_fraction_rollouts": mean([p for p, new in zip(labels.positive, newest) if new]),
+        "positive_fraction_demonstrations": mean([p for p, e in zip(labels.positive, episodes) if e.source == "demonstration"]),
+        "corrected_fraction": mean([e.intervention for e in episodes if e.source == "corrected" and e.iteration == k]),
+        "positive_given_good": judged(0), "positive_given_bad": judged(1)})
+
+
+def finish(run):
+    """metrics.json, the pictures, the table."""
+    seconds = run.json("seconds", lambda: time.time() - run.started)
+    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": seconds,
+               "stages": run.stages, "value": run.value_report, "labels": run.labels}
+    write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))
+    draw_pictures(run, metrics)
+    print(f"\n{table(metrics)}\n\n{run.out}: metrics.json, datasets and checkpoints (.npz), learning_curve.png, "
+          "value_trace.png, before.gif, after.gif")
+
+
+def draw_pictures(run, metrics):
+    """The learning curve, V along a success and a failure (Fig. 4), and GIFs of the first episode before and after."""
+    s, spec = run.settings, sim_tasks.TASKS[run.settings.task]
+    frames = lambda e, steps: [draw(e.observations["state"][t], e.observations["keypoints"][t], e.task) for t in steps]
+    save = lambda figure, name: write_atomically(run.path(name), lambda path: figure.savefig(path, dpi=110), ".png")
+    figure = plt.figure(figsize=(2 + 1.25 * len({x["name"] for x in run.stages}), 4), layout="constrained")
+    plots.learning_curve(metrics, figure)
+    save(figure, "learning_curve.png")
+    before_net, after_net, value = (load_network(run.path(f"{name}.npz"), KINDS)[0]
+                                    for name in ("pi_0", f"pi_{s.iterations}", f"V_{s.iterations}"))
+    seeds = episode_seeds(s.seed, "pictures", min(s.episodes, 40))
+    before, after = collect(s, spec, seeds, before_net), collect(s, spec, seeds, after_net, s.beta)
+    for name, episode in (("before", before[0]), ("after", after[0])):
+        write_gif(frames(episode, range(len(episode))), run.path(f"{name}.gif"), CONTROL_HZ)
+    # the success and the failure of median length
+    chosen = [sorted(kind, key=len)[len(kind) // 2] for kind in
+              ([e for e in before if e.success], [e for e in before if not e.success]) if kind]
+    figure = plt.figure(figsize=(7.5 * len(chosen), 4.2), layout="constrained")
+    for part, e, V in zip(np.atleast_1d(figure.subfigures(1, len(chosen))), chosen, predict_values(value, chosen)):
+        steps = np.linspace(0, len(e) - 1, 6).astype(int)
+        plots.value_trace(V, frames(e, steps), steps, f"V of “{e.prompt}”, offline RL + SFT policy", part,
+                          1 / CONTROL_HZ, e.success)
+    save(figure, "value_trace.png")
+    plt.close("all")
 
 
 # ---------------------------------------------------------------- command line
@@ -655,13 +596,15 @@ def parse(argv):
     parser = argparse.ArgumentParser(prog="recap.py", description="RECAP (Algorithm 1) on a toy bimanual task.")
     for f in fields(Settings):
         option = "--" + f.name.replace("_", "-")
-        if f.type in (bool, "bool"):
+        kind = float if f.default is None else type(f.default)
+        if kind is bool:
             parser.add_argument(option, action="store_true", default=None, help=f.metadata["help"])
         else:
-            parser.add_argument(option, type=type(f.default), default=None, metavar=type(f.default).__name__.upper(),
-                                help=f"{f.metadata['help']} (default {f.default})")
+            parser.add_argument(option, type=kind, default=None, metavar=kind.__name__.upper(),
+                                help=f.metadata["help"] + ("" if f.default is None else f" (default {f.default})"))
     parser.add_argument("--out", help="output folder, new or empty (default runs/TASK-N, the first free N)")
     parser.add_argument("--quick", action="store_true", help="a first look in at most 30 seconds: little data, few steps")
+    parser.add_argument("--summary", metavar="OUT", nargs="+", help="only print the mean over finished runs (of several seeds)")
     parser.add_argument("--resume", metavar="OUT", help="go on with an interrupted run, with its settings")
     return parser.parse_args(argv)
 
@@ -674,7 +617,7 @@ def open_run(args):
             raise ValueError(f"--resume {args.resume}: goes with no other option, a run keeps its settings")
         try:
             with open(os.path.join(args.resume, "settings.json")) as file:
-                return Run(Settings(**json.load(file)), args.resume)
+                return Run(Settings(**json.load(file)), args.resume, KINDS)
         except FileNotFoundError:
             raise ValueError(f"--resume: {args.resume} holds no settings.json, expected the folder of a run") from None
         except (TypeError, json.JSONDecodeError) as error:
@@ -690,7 +633,7 @@ def open_run(args):
         raise ValueError(f"--out: {out} exists and is not an empty folder, expected a new one "
                          "(--resume goes on with an interrupted run)")
     os.makedirs(out, exist_ok=True)
-    run = Run(settings, out)
+    run = Run(settings, out, KINDS)
     run.json("settings", lambda: asdict(settings))
     return run
 
@@ -698,13 +641,16 @@ def open_run(args):
 def main(argv=None):
     args = parse(argv)
     try:
+        if args.summary is not None:
+            print(summary(args.summary))
+            return 0
         run = open_run(args)
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not available[run.settings.device]:
             raise ValueError(f"--device: {run.settings.device} is not available on this machine, expected one of "
                              + ", ".join(name for name, ok in available.items() if ok))
         recap(run)
-        run.finish()
+        finish(run)
     except ValueError as error:
         print(f"recap.py: error: {error}", file=sys.stderr)
         return 2

@@ -16,7 +16,7 @@ MAX_ATTEMPTS = 12      # grasps per stage and arm for which errors are drawn
 @dataclass(frozen=True)
 class Skill:
     """How an operator works; probabilities per grasp, stage, step or episode as named."""
-    careful: float = 0.6              # P(good grasp) at the first attempt, per arm and stage
+    careful: float = 0.5              # P(good grasp) at the first attempt, per arm and stage
     careful_again: float = 0.8        # ... at later attempts
     paces: tuple = (0.010, 0.017, 0.032)     # m per step, drawn per stage, the same for both arms
     pace_p: tuple = (0.4, 0.4, 0.2)

@@ -19,10 +19,11 @@ class BimanualEnv(gymnasium.Env):
         low = np.tile(np.append(JOINT_LOW, 0.0), 2).astype(np.float32)      # (6,)
         high = np.tile(np.append(JOINT_HIGH, 1.0), 2).astype(np.float32)
         self.action_space = spaces.Box(low, high, (ACTION_DIM,), np.float32)
-        key_low, key_high = np.full((2, N_KEYPOINTS, KEYPOINT_DIM), [[[-3.0]], [[3.0]]], np.float32)
+        # the largest entries are differences of joint angles; a full turn bounds them
+        key_high = np.full((N_KEYPOINTS, KEYPOINT_DIM), 2 * np.pi, np.float32)
         self.observation_space = spaces.Dict({
             "state": spaces.Box(low, high, (ACTION_DIM,), np.float32),
-            "keypoints": spaces.Box(key_low, key_high, (N_KEYPOINTS, KEYPOINT_DIM), np.float32)})
+            "keypoints": spaces.Box(-key_high, key_high, (N_KEYPOINTS, KEYPOINT_DIM), np.float32)})
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -42,7 +43,12 @@ class BimanualEnv(gymnasium.Env):
         return self._observation(), reward, terminated, truncated, self._info()
 
     def render(self):
-        """The table seen from above: uint8 (240, 240, 3)."""
+        """The table seen from above: uint8 (240, 240, 3); None without a render mode, as Gymnasium has it."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() without a render mode, expected gymnasium.make(..., render_mode='rgb_array')")
+            return None
+        if self.world is None:
+            raise gymnasium.error.ResetNeeded("render() before reset(): there is nothing to see yet")
         seen = self._observation()
         return draw(seen["state"], seen["keypoints"], self.task)
 

@@ -24,7 +24,7 @@ class FoldShirtEnv(BimanualEnv):
     ## Description
     Three stages, both arms in each: grasp your half of the shirt at its handle, carry it to the goal, let go.
     An edge grasp (3.5 to 7.5 cm beside the handle) slips after 7 cm of carrying and the half springs back; if it
-    slips at more than 2.2 cm per step, the shirt falls off the table.  The headroom is speed: a policy that
+    slips at more than 2.6 cm per step, the shirt falls off the table.  The headroom is speed: a policy that
     never pauses and grasps well needs a third of the time of the average demonstration.
 
     ## Observation Space

@@ -1,0 +1,27 @@
+# make demo: the main job, a few minutes.  make test: the fast tests.  Both set up .venv first.
+# Without make:  python3 -m venv .venv && .venv/bin/pip install -r requirements.txt
+#                .venv/bin/python recap.py        or        .venv/bin/python -m pytest
+PYTHON ?= python3
+
+.PHONY: demo test slow clean
+
+demo: .venv/installed
+	.venv/bin/python recap.py
+
+test: .venv/installed
+	.venv/bin/python -m pytest
+
+slow: .venv/installed
+	.venv/bin/python -m pytest -m slow
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+		{ echo "make: $(PYTHON) is not Python 3.10 or newer (make PYTHON=/path/to/python3 names another)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "make: $(PYTHON) cannot make virtual environments, install its venv package (Debian: python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+clean:
+	rm -rf .venv runs .pytest_cache

@@ -1,0 +1,135 @@
+"""A run's folder: every stage of Algorithm 1 leaves a file, so that an interrupted run can go on; tables of results.
+
+Nothing here learns or acts; recap.py says what the stages are.  Files are written atomically (data.py).
+"""
+import json
+import math
+import os
+import time
+
+import numpy as np
+import torch
+
+from data import load_dataset, load_network, save_dataset, save_network, write_atomically
+
+
+class Run:
+    """The folder of one run.  A stage whose file exists is loaded, not repeated.
+
+    settings: of the run (has `seed` and `device`); out: the folder, which exists; kinds: the classes that `load_network`
+    may build.  Each method takes the stage's name and a function that makes its product.  What is made goes through
+    its file, too: a run that was interrupted (kill -9 too) and resumed computes with the same bits.
+    """
+
+    def __init__(self, settings, out, kinds):
+        self.settings, self.out, self.kinds = settings, out, kinds
+        self.stages, self.labels, self.value_report = [], [], {}      # of metrics.json
+        self.started = time.time()
+
+    def path(self, name):
+        return os.path.join(self.out, name)
+
+    def say(self, name, text):
+        print(f"[{time.time() - self.started:5.0f} s] {name:<20} {text}", flush=True)
+
+    def data(self, name, make):
+        """A dataset, kept as NAME.npz."""
+        path = self.path(f"{name}.npz")
+        if not os.path.exists(path):
+            save_dataset(make(), path)
+        episodes = load_dataset(path)
+        kinds = {kind: [e.success for e in episodes if e.source == kind] for kind in ("demonstration", "autonomous", "corrected")}
+        self.say(name, ", ".join(f"{len(ok)} {kind} episodes ({np.mean(ok):.0%} succeed)" for kind, ok in kinds.items() if ok))
+        return episodes
+
+    def net(self, name, make):
+        """A network, kept as NAME.npz.  make() -> (network, JSON-able log)."""
+        path = self.path(f"{name}.npz")
+        if not os.path.exists(path):
+            torch.manual_seed(self.settings.seed)       # initial weights
+            network, log = make()
+            save_network(network, path, log)
+        network, log = load_network(path, self.kinds)
+        self.say(name, f"{sum(p.numel() for p in network.parameters()):,} weights; {_plain(log)}")
+        return network.to(self.settings.device)
+
+    def json(self, name, make):
+        """A small result, kept as NAME.json."""
+        path = self.path(f"{name}.json")
+        if not os.path.exists(path):
+            write_text(path, json.dumps(make(), indent=1))
+        with open(path) as file:
+            return json.load(file)
+
+    def add_stage(self, stage):
+        """One row of the table: a dict as in metrics.json."""
+        self.stages.append(stage)
+        beta = "" if stage["beta"] is None else f"β = {stage['beta']:g}: "
+        self.say(stage["name"], f"{beta}success {stage['success']:.1%} ± {stage['success_se']:.1%}, "
+                 f"{stage['throughput']:.0f} ± {stage['throughput_se']:.0f} per hour")
+
+    def add_labels(self, labels):
+        self.labels.append(labels)
+        self.say(f"labels {labels['iteration']}", _plain(labels))
+
+
+def write_text(path, text):
+    def write(temporary):
+        with open(temporary, "w") as file:
+            file.write(text)
+    write_atomically(path, write)
+
+
+def _plain(log):
+    """A small dict in one line, numbers to three digits."""
+    if isinstance(log, dict):
+        return ", ".join(f"{key} {_plain(x)}" for key, x in log.items())
+    return f"{log:.3g}" if isinstance(log, float) else str(log)
+
+
+def summary(folders):
+    """Several runs of one task as text: mean over their seeds ± standard error of that mean, ratios per seed first."""
+    runs = []
+    for folder in folders:
+        try:
+            with open(os.path.join(folder, "metrics.json")) as file:
+                runs.append({(x["name"], x["beta"]): x for x in json.load(file)["stages"]})
+        except FileNotFoundError:
+            raise ValueError(f"--summary: {folder} holds no metrics.json, expected the folder of a finished run") from None
+    spread = lambda x: f"{np.mean(x):7.3f} ± {np.std(x, ddof=1) / math.sqrt(len(x)) if len(x) > 1 else math.nan:5.3f}"
+    sft = [run["offline_rl_sft", 1.0] for run in runs]
+    best = [max((x for (name, beta), x in run.items() if beta is not None and not name.startswith("recap")),
+                key=lambda x: x["throughput"]) for run in runs]
+    lines = [f"{len(runs)} runs, {sft[0]['episodes']} evaluation episodes each; mean over runs ± standard error",
+             f"{'':<20} {'success':^15} {'per hour':^15} {'throughput ratio':^17} {'failure ratio':^15} {'throughput ratio':^17}",
+             f"{'':<20} {'':^15} {'':^15} {'to offline RL+SFT':^17} {'to same':^15} {'to best earlier':^17}"]
+    for key in runs[0]:
+        x = [run[key] for run in runs]
+        ratio = lambda of, base: spread([of(a) / max(of(b), 1e-9) for a, b in zip(x, base)])
+        lines.append(f"{key[0] + (f' β={key[1]:g}' if key[1] is not None else ''):<20} {spread([a['success'] for a in x])} "
+                     f"{np.mean([a['throughput'] for a in x]):7.0f} ± {np.std([a['throughput'] for a in x]) / math.sqrt(max(len(x) - 1, 1)):4.0f}  "
+                     f"{ratio(lambda a: a['throughput'], sft)}  {ratio(lambda a: 1 - a['success'], sft)}  "
+                     f"{ratio(lambda a: a['throughput'], best)}")
+    return "\n".join(lines)
+
+
+def table(metrics):
+    """The stages of a run as text, with the gain over offline RL + SFT and over the best earlier stage."""
+    lines = [f"{'':<16} {'β':>4} {'success':>15} {'per hour':>12} {'mean time':>10}   stages"]
+    for stage in metrics["stages"]:
+        beta = "" if stage["beta"] is None else f"{stage['beta']:g}"
+        seconds = "" if stage["mean_seconds"] is None else f"{stage['mean_seconds']:.1f} s"
+        lines.append(f"{stage['name']:<16} {beta:>4} {stage['success']:>7.1%} ± {stage['success_se']:<5.1%} "
+                     f"{stage['throughput']:>6.0f} ± {stage['throughput_se']:<3.0f} {seconds:>10}   "
+                     + " ".join(f"{x:.0%}" for x in stage["per_stage_success"]))
+    by_name = {stage["name"]: stage for stage in metrics["stages"] if stage["beta"] in (None, 1.0)}
+    last = metrics["stages"][-1]
+    if last["name"].startswith("recap"):
+        sft = by_name["offline_rl_sft"]
+        best = max((x for x in metrics["stages"] if not x["name"].startswith("recap") and x["beta"]),
+                   key=lambda x: x["throughput"])
+        ratio = lambda a, b: f"{a / b:.2f}" if b else "inf"
+        lines.append(f"{last['name']} at β = {last['beta']:g}: throughput × {ratio(last['throughput'], sft['throughput'])}, "
+                     f"failures × {ratio(1 - last['success'], 1 - sft['success'])} of offline RL + SFT; "
+                     f"throughput × {ratio(last['throughput'], best['throughput'])} of the best earlier stage ({best['name']})")
+    return "\n".join(lines)

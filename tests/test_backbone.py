@@ -1,0 +1,187 @@
+"""backbone.py: words, observation tokens, the prefix-LM transformer; against PyTorch's own and brute force."""
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import sim_tasks
+from backbone import (KEYPOINT_DIM, N_KEYPOINTS, NEAR, STATE_DIM, VOCABULARY, WORD_ID, Backbone, Block, attend, encode,
+                      prefix_lm_bias)
+from policy import PROMPT_LENGTH, SUBTASK_LENGTH
+
+
+def make_backbone(layers=2, heads=2, width=12, n_tokens=30, n_positions=20):
+    torch.manual_seed(0)
+    return Backbone(width, layers, heads, n_tokens, n_positions).double()
+
+
+def make_observation(B=3, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return {"state": torch.randn(B, STATE_DIM, generator=g).double(),
+            "keypoints": torch.randn(B, N_KEYPOINTS, KEYPOINT_DIM, generator=g).double()}
+
+
+# ---------------------------------------------------------------- words
+
+def test_encode_round_trips_every_word_and_pads_with_the_empty_one():
+    for word in VOCABULARY[1:]:
+        assert VOCABULARY[encode(word, 1)[0]] == word                # two equal words would break this
+    ids = encode("build box", 4)
+    assert [VOCABULARY[i] for i in ids] == ["build", "box", "", ""]
+    assert encode("box build", 2) == encode("build box", 2)[::-1]
+    assert encode("", 2) == [0, 0]
+
+
+def test_encode_names_unknown_words():
+    with pytest.raises(ValueError, match="juggle.*knives") as error:
+        encode("fold juggle knives", 3)
+    assert "['juggle', 'knives']" in str(error.value)                # only those
+
+
+def test_encode_refuses_a_text_that_is_too_long():
+    assert len(encode("fold shirt collar", 3)) == 3
+    with pytest.raises(ValueError, match="3 words.*at most 2"):
+        encode("fold shirt collar", 2)
+
+
+def test_the_tasks_speak_the_vocabulary():
+    """Prompts and subtasks of different meaning have different ids, so the network can tell them apart."""
+    prompts = {task.prompt for task in sim_tasks.TASKS.values()}
+    subtasks = {stage.subtask for task in sim_tasks.TASKS.values() for stage in task.stages}
+    assert len({tuple(encode(text, PROMPT_LENGTH)) for text in prompts}) == len(prompts)
+    assert len({tuple(encode(text, SUBTASK_LENGTH)) for text in subtasks}) == len(subtasks)
+    assert len(prompts) == len(sim_tasks.TASKS)
+
+
+# ---------------------------------------------------------------- observation tokens
+
+def test_observation_tokens_are_keypoints_then_state():
+    """Token i depends on keypoint i alone, the last one on the state alone."""
+    backbone, observation = make_backbone(), make_observation()
+    tokens = backbone.embed_observation(observation)
+    for i in range(N_KEYPOINTS):
+        other = {key: x.clone() for key, x in observation.items()}
+        other["keypoints"][:, i] += 0.3
+        changed = (backbone.embed_observation(other) != tokens).any(-1).any(0)               # (5,)
+        assert changed.tolist() == [j == i for j in range(N_KEYPOINTS + 1)]
+    other = observation | {"state": observation["state"] + 0.3}
+    assert (backbone.embed_observation(other) != tokens).any(-1).any(0).tolist() == [False] * N_KEYPOINTS + [True]
+
+
+def test_permuting_keypoints_permutes_tokens():
+    backbone, observation, order = make_backbone(), make_observation(), [2, 0, 3, 1]
+    tokens = backbone.embed_observation(observation)
+    permuted = backbone.embed_observation(observation | {"keypoints": observation["keypoints"][:, order]})
+    torch.testing.assert_close(permuted, tokens[:, order + [N_KEYPOINTS]])
+    assert (tokens[:, 0] - tokens[:, 1]).abs().max() > 1e-3
+
+
+def test_near_features_are_the_tanh_of_the_arms_offsets():
+    backbone, observation = make_backbone(), make_observation()
+    backbone.keypoint = nn.Identity()                                                         # show what goes in
+    backbone.state = nn.Linear(STATE_DIM, KEYPOINT_DIM + 4).double()
+    seen = backbone.embed_observation(observation)[:, :N_KEYPOINTS].numpy(force=True)
+    k = observation["keypoints"].numpy()
+    for arm, columns in enumerate((slice(2, 4), slice(4, 6))):                                # see World.observe
+        near = seen[..., KEYPOINT_DIM + 2 * arm:KEYPOINT_DIM + 2 * arm + 2]
+        np.testing.assert_allclose(near, np.tanh(k[..., columns] / NEAR), rtol=1e-12)
+    np.testing.assert_array_equal(seen[..., :KEYPOINT_DIM], k)
+
+
+# ---------------------------------------------------------------- attention and masks
+
+@pytest.mark.parametrize("heads, S, T, masked", [(1, 5, 5, False), (2, 5, 5, True), (4, 3, 7, True), (3, 4, 6, False)])
+def test_attend_equals_pytorch(heads, S, T, masked):
+    g = torch.Generator().manual_seed(S + T)
+    B, D = 2, 12
+    q, k, v = (torch.randn(B, n, D, generator=g).double() for n in (S, T, T))
+    bias = None
+    if masked:
+        hidden = torch.rand(B, 1, S, T, generator=g) < 0.4
+        hidden[..., 0] = False                                                                # a row sees something
+        bias = torch.zeros(B, 1, S, T).double().masked_fill(hidden, float("-inf"))
+    split = lambda x: x.reshape(B, -1, heads, D // heads).transpose(1, 2)
+    expected = F.scaled_dot_product_attention(split(q), split(k), split(v), attn_mask=bias)
+    expected = expected.transpose(1, 2).reshape(B, S, D)
+    torch.testing.assert_close(attend(q, k, v, heads, bias), expected)
+
+
+def test_attend_refuses_a_width_that_heads_do_not_divide():
+    x = torch.randn(2, 9, 10)                                 # 9·10 numbers also fit into 10 steps of 3 heads of 3
+    with pytest.raises(RuntimeError):
+        attend(x, x, x, 3)
+
+
+def test_block_equals_pytorch_encoder_layer():
+    torch.manual_seed(0)
+    width, heads = 12, 3
+    block = Block(width, heads).double()
+    reference = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True,
+                                           norm_first=True).double()
+    with torch.no_grad():
+        for p in block.norm1, block.norm2:
+            p.weight.uniform_(0.5, 1.5)
+        reference.self_attn.in_proj_weight.copy_(block.qkv.weight)
+        reference.self_attn.in_proj_bias.copy_(block.qkv.bias)
+    for theirs, ours in [(reference.self_attn.out_proj, block.out), (reference.linear1, block.mlp[0]),
+                         (reference.linear2, block.mlp[2]), (reference.norm1, block.norm1),
+                         (reference.norm2, block.norm2)]:
+        theirs.load_state_dict(ours.state_dict())
+    x, bias = torch.randn(2, 7, width).double(), prefix_lm_bias(3, 4).double()
+    torch.testing.assert_close(block(x, bias), reference(x, src_mask=bias))
+
+
+@pytest.mark.parametrize("n_prefix, n_text", [(8, 17), (1, 3), (4, 0), (0, 4)])
+def test_prefix_lm_bias_equals_its_definition(n_prefix, n_text):
+    bias = prefix_lm_bias(n_prefix, n_text)
+    for row in range(n_prefix + n_text):
+        for column in range(n_prefix + n_text):
+            if row < n_prefix:                       # the prefix sees all of the prefix and no text
+                sees = column < n_prefix
+            else:                                    # text sees the prefix, itself and what is before it
+                sees = column <= row
+            assert bias[row, column].item() == (0.0 if sees else -float("inf"))
+
+
+def test_backbone_returns_the_inputs_of_every_layer_and_the_normalised_output():
+    backbone = make_backbone(layers=3)
+    with torch.no_grad():
+        backbone.norm.weight.uniform_(0.5, 1.5)
+    tokens, bias = torch.randn(2, 7, 12).double(), prefix_lm_bias(3, 4).double()
+    inputs, output = backbone(tokens, bias)
+    x = tokens + backbone.position[:7]
+    assert len(inputs) == 3
+    for given, block in zip(inputs, backbone.blocks):
+        torch.testing.assert_close(given, x)
+        x = block(x, bias)
+    norm = (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-5)
+    torch.testing.assert_close(output, norm * backbone.norm.weight + backbone.norm.bias)
+
+
+def test_positions_tell_equal_tokens_apart():
+    """Without positions, rows of equal tokens that all see one another would come out equal."""
+    backbone = make_backbone()
+    output = backbone(torch.ones(1, 6, 12).double(), None)[1][0]
+    assert torch.pdist(output).min() > 1e-3
+
+
+def test_text_does_not_leak_into_the_prefix_nor_backwards():
+    backbone, n_prefix, n_text = make_backbone(layers=3), 4, 5
+    bias = prefix_lm_bias(n_prefix, n_text).double()
+    tokens = torch.randn(1, n_prefix + n_text, 12).double()
+    output = backbone(tokens, bias)[1]
+    for i in range(n_prefix + n_text):
+        other = tokens.clone()
+        other[:, i] += 0.5 * torch.randn(12).double()
+        changed = (backbone(other, bias)[1] != output).any(-1)[0].tolist()
+        expected = [True] * (n_prefix + n_text) if i < n_prefix else [j >= i for j in range(n_prefix + n_text)]
+        assert changed == expected
+
+
+def test_batch_rows_are_independent():
+    backbone, observation = make_backbone(), make_observation(4)
+    output = backbone(backbone.embed_observation(observation), None)[1]
+    for i in range(4):
+        one = {key: x[i:i + 1] for key, x in observation.items()}
+        torch.testing.assert_close(backbone(backbone.embed_observation(one), None)[1][0], output[i])
