@@ -37,7 +37,7 @@ from tqdm import tqdm
 import plots
 import sim_tasks
 from backbone import encode
-from data import Episode, load_dataset, load_network, write_atomically
+from data import Episode, load_network, write_atomically
 from policy import PROMPT_LENGTH, SUBTASK_LENGTH, PolicyConfig, VLA, draw_noise, predict_subtask, sample_actions
 from runs import Run, summary, table, write_text
 from sim_tasks.arms import CONTROL_HZ, World
@@ -130,6 +130,8 @@ def recap(run):
     pi = run.net("pi_0", lambda: train_policy(                                                                   # line 5
         copy.deepcopy(pi_pre), D, s, s.sft_steps, all_positive(D)))
     evaluate(run, "offline_rl_sft", pi)
+    if s.supervised:
+        supervised(run, D_demo, D)
     for k in range(1, s.iterations + 1):                                                                         # line 6
         D = D + run.data(f"D_{k}", lambda: collect_iteration(s, pi, k))                                          # line 7
         V = run.net(f"V_{k}", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))                    # line 8
@@ -139,17 +141,14 @@ def recap(run):
         count_labels(run, labels, D, k)
         evaluate(run, f"recap_{k}", pi)
         evaluate(run, f"recap_{k}", pi, s.beta)
-    if s.supervised:
-        supervised(run, D_demo)
 
 
-def supervised(run, D_demo):
+def supervised(run, D_demo, D):
     """π_0.6 of Sec. VI-B: the same network, data and steps, never shown the indicator; pre-trained, then SFT."""
     s = run.settings
     pi_pre = run.net("supervised_pre", lambda: train_policy(
         VLA(), D_demo, s, s.pretraining_steps, all_positive(D_demo), dropout=1.0))
     evaluate(run, "supervised", pi_pre, indicator=None)
-    D = load_dataset(run.path("D_0.npz"))
     pi = run.net("supervised_sft", lambda: train_policy(
         copy.deepcopy(pi_pre), D, s, s.sft_steps, all_positive(D), dropout=1.0))
     evaluate(run, "supervised_sft", pi, indicator=None)

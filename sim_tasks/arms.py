@@ -86,7 +86,7 @@ def inverse_kinematics(hands):
     """
     local = hands - BASES
     x, y = MIRROR * local[..., 0], local[..., 1]
-    reach = np.clip(np.hypot(x, y), 0.10, 2 * LINK * np.cos(0.075))   # (..., arm); elbow in [-2.9, -0.15]
+    reach = np.clip(np.hypot(x, y), 2 * LINK * np.cos(1.45), 2 * LINK * np.cos(0.075))   # elbow in [-2.9, -0.15]
     elbow = -2 * np.arccos(reach / (2 * LINK))    # equal links: r = 2 L cos(elbow / 2)
     shoulder = np.arctan2(y, x) - elbow / 2       # ... and the hand lies on the bisector
     return np.stack([shoulder, elbow], axis=-1)
@@ -106,6 +106,8 @@ class World:
 
     def reset(self, seeds):
         """Draw new initial states, one per seed.  Each copy's noise is drawn here, from its own seed."""
+        if len(seeds) != self.n:
+            raise ValueError(f"seeds: {len(seeds)}, expected one per copy, {self.n}")
         n, stages = self.n, self.spec.stages
         jitter = np.empty((n, len(stages), 2, 2))
         goal_jitter, home = np.empty((n, 1, 1, 2)), np.empty((n, 2, 2))

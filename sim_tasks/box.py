@@ -3,7 +3,7 @@ from .arms import Stage, TaskSpec
 from .env import BimanualEnv
 
 BOX = TaskSpec(
-    name="box", prompt="build box", max_steps=225, spread=0.03,              # paper: 600 s
+    name="box", prompt="build box", max_steps=200, spread=0.03,              # paper: 600 s
     stages=(
         Stage("pick sheet", handles=((-0.15, 0.30), (0.15, 0.30)), goals=((-0.18, 0.50), (0.18, 0.50))),
         Stage("build box", handles=((-0.30, 0.56), (0.30, 0.56)), goals=((-0.12, 0.42), (0.12, 0.42))),

@@ -42,6 +42,8 @@ class Operator:
 
     def __init__(self, world, seeds, skill=MIXED):
         spec, n = world.spec, world.n
+        if len(seeds) != n:
+            raise ValueError(f"seeds: {len(seeds)}, expected one per copy of the world, {n}")
         stages, limit = len(spec.stages), spec.max_steps
         self.pace = np.empty((n, stages))
         self.careless = np.empty((n, stages, 2, MAX_ATTEMPTS), bool)

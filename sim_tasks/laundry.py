@@ -3,7 +3,7 @@ from .arms import Stage, TaskSpec
 from .env import BimanualEnv
 
 FOLD_SHIRT = TaskSpec(
-    name="fold_shirt", prompt="fold shirt", max_steps=180, spread=0.03,      # paper: 200 s
+    name="fold_shirt", prompt="fold shirt", max_steps=150, spread=0.03,      # paper: 200 s
     stages=(
         Stage("flatten shirt", handles=((-0.10, 0.42), (0.10, 0.42)), goals=((-0.25, 0.55), (0.25, 0.55))),
         Stage("fold sleeves", handles=((-0.22, 0.36), (0.22, 0.36)), goals=((-0.10, 0.55), (0.10, 0.55))),
@@ -25,7 +25,7 @@ class FoldShirtEnv(BimanualEnv):
     Three stages, both arms in each: grasp your half of the shirt at its handle, carry it to the goal, let go.
     An edge grasp (3.5 to 7.5 cm beside the handle) slips after 7 cm of carrying and the half springs back; if it
     slips at more than 2.6 cm per step, the shirt falls off the table.  The headroom is speed: a policy that
-    never pauses and grasps well needs a third of the time of the average demonstration.
+    never pauses and grasps well needs 40 % of the time of a successful demonstration.
 
     ## Observation Space
     Dict: `state` Box(6,), joint angles (rad) and gripper openings (0-1), [left 2 + 1, right 2 + 1];
@@ -42,7 +42,7 @@ class FoldShirtEnv(BimanualEnv):
     Hands near the front of the table, grippers open; handles jittered by +-3 cm, goals by +-1 cm.
 
     ## Episode End
-    Terminated: stacked (success), or thrown off the table (failure).  Truncated: 180 steps (18 s) are over; in
+    Terminated: stacked (success), or thrown off the table (failure).  Truncated: 150 steps (15 s) are over; in
     this setting that is a failure, and `info["success"]` says so.
     """
     task = FOLD_SHIRT

@@ -255,5 +255,9 @@ def write_gif(frames, path, fps=10):
     palette.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1).astype(np.uint8).tobytes())
     first, *rest = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     temporary = f"{path}.{os.getpid()}.tmp"         # in the same folder, so that the replacement is atomic
-    first.save(temporary, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
-    os.replace(temporary, path)
+    try:
+        first.save(temporary, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)

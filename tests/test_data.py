@@ -127,7 +127,9 @@ def test_the_old_file_is_there_until_the_new_one_is(saved):
         assert temporary.endswith(".npz")
         open(temporary, "wb").write(b"new")
         assert open(saved, "rb").read() == old
-    write_atomically(saved, write, ".npz")
+    with open(saved, "rb") as reader:                         # who has opened the old one reads it to its end
+        write_atomically(saved, write, ".npz")
+        assert reader.read() == old
     assert open(saved, "rb").read() == b"new" and os.listdir(os.path.dirname(saved)) == ["D.npz"]
 
 

@@ -82,7 +82,7 @@ def metrics():
     return {"task": "fold_shirt", "seed": 3, "stages": [
         {"name": name, "beta": beta, "success": rng.random(), "success_se": 0.1 * rng.random(),
          "throughput": 700 * rng.random(), "throughput_se": 30 * rng.random(), "episodes": 100 if name == "recap_2" else 300}
-        for name in STAGES for beta in ((None,) if name in APART else (1, 2.0) if name.startswith("recap") else (1,))]}
+        for name in STAGES for beta in ((None,) if name in APART else (1, 1.5, 2.0) if name.startswith("recap") else (1,))]}
 
 
 def test_learning_curve_draws_the_numbers_that_it_was_given():
@@ -100,10 +100,10 @@ def test_learning_curve_draws_the_numbers_that_it_was_given():
         expected = {}
         for s in given["stages"]:
             label = ("demonstrations" if s["name"] == "demonstrations" else "imitation only (a second network)"
-                     if s["name"] == "supervised" else "β = 2 (guided, Eq. 13)" if s["beta"] == 2
-                     else "β = 1 (no guidance)")
+                     if s["name"] == "supervised" else "β = 1 (no guidance)" if s["beta"] == 1
+                     else f"β = {s['beta']:g} (guided, Eq. 13)")
             expected[label, STAGES.index(s["name"])] = (scale * s[key], scale * s[key + "_se"])
-        assert drawn.keys() == expected.keys() and len(drawn) == len(given["stages"]) == 8
+        assert drawn.keys() == expected.keys() and len(drawn) == len(given["stages"]) == 10
         for where, numbers in expected.items():
             assert drawn[where] == pytest.approx(numbers), where
         assert list(ax.get_xticks()) == list(range(6))
