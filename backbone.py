@@ -6,15 +6,15 @@ keypoints instead of image patches.  There is no pre-trained checkpoint at toy s
 
     words → ids              encode, VOCABULARY
     o_t → tokens             Backbone.embed_observation      one token per keypoint + one for the state q_t
-    prefix-LM transformer    Backbone.forward                returns the hidden states after every layer
+    prefix-LM transformer    Backbone.forward                returns what goes into each layer, and the output
 
 Deviations: LayerNorm, GELU and learned positions in the place of Gemma's RMSNorm, GeGLU and RoPE: fewer lines,
 faster on a CPU, and no claim of the paper hangs on them.
 """
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+PROMPT_LENGTH, SUBTASK_LENGTH = 3, 2                  # words of ℓ_t and of ℓ̂
 STATE_DIM, N_KEYPOINTS, KEYPOINT_DIM = 6, 4, 17      # one observation; see sim_tasks.arms.World.observe
 NEAR = 0.1                                           # rad: tanh(offset / NEAR) resolves the last centimetres
 
@@ -75,7 +75,6 @@ class Backbone(nn.Module):
 
     def __init__(self, width, layers, heads, n_tokens, n_positions):
         super().__init__()
-        self.width = width
         self.token = nn.Embedding(n_tokens, width)
         self.position = nn.Parameter(0.1 * torch.randn(n_positions, width))
         # a two-layer MLP each: a linear embedding learns far more slowly here

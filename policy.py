@@ -5,7 +5,7 @@
     Eq. (9), (10)  bound on log π_θ             likelihood_bound     (its terms are Eq. 6's factors)
     Eq. (13)       guidance                     guided
                    da/dη = -f                   integrate, sample_actions
-    Eq. (3)        indicator, omitted at random VLA.losses (the dropout itself: recap.train_policy)
+    Eq. (3)        the indicator's text        VLA.hidden_states  (the random omission: recap.train_policy)
 
 One convention of time, stated here once: η = 0 is noise, η = 1 is data.  The paper's f ≈ ω - a points from the
 data to the noise, so sampling walks against it: da/dη = -f, from η = 0 to η = 1.
@@ -14,15 +14,15 @@ The network predicts the clean chunk â and is asked for f = (a^η - â) / (1 - 
 ‖ω - a - f‖² = ‖a - â‖² / (1 - η)², so a plain squared error on â *is* Eq. (4) with α_η = (1 - η)², a noise-dependent
 weight as the paper allows.
 
-The sequence, o = seen by all, then causal (prefix-LM):
+The sequence; [ ] = seen by all, then causal (prefix-LM):
     [ keypoints 4 | state | prompt ℓ_t 3 ] subtask: w1 w2 | Advantage: positive | action: a^ℓ_1 ... a^ℓ_12
 The action expert has weights of its own, reads the hidden states up to the indicator, never the action tokens
 a^ℓ, and reads them through a stop-gradient (knowledge insulation).
 
 Deviations: 1. words, not word pieces; "FAST" is a DCT, the two lowest coefficients per dimension, quantised: 12
 tokens of fixed number in the place of byte-pair merges.  2. The expert has one token per arm (its whole chunk), not
-per time step.  3. It projects the backbone's (stopped) hidden states with K and V weights of its own, after each
-layer; π₀ shares the backbone's K and V.
+per time step.  3. It projects the backbone's (stopped) inputs with K and V weights of its own; π₀
+shares the backbone's K and V.
 """
 from dataclasses import dataclass
 
@@ -31,9 +31,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from backbone import N_KEYPOINTS, VOCABULARY, WORD_ID, Backbone, attend, prefix_lm_bias
+from backbone import (N_KEYPOINTS, PROMPT_LENGTH, SUBTASK_LENGTH, VOCABULARY, WORD_ID, Backbone, attend,
+                      prefix_lm_bias)
 
-PROMPT_LENGTH, SUBTASK_LENGTH = 3, 2                  # words of ℓ_t and of ℓ̂
 N_PREFIX = N_KEYPOINTS + 1 + PROMPT_LENGTH            # keypoints, state, prompt: fully visible to one another
 SUBTASK = N_PREFIX                                    # where "subtask:" stands
 INDICATOR = SUBTASK + 1 + SUBTASK_LENGTH              # where "Advantage:" stands
@@ -59,7 +59,8 @@ def draw_noise(actions, generator=None):
 def flow_matching_loss(f, actions, omega, eta, weight=None):
     """Eq. (4), second term: α_η ‖ω - a - f‖² per sample, mean over H and A.  f, actions, omega (N, H, A), eta (N,).
 
-    weight: α_η (N,); None is (1 - η)², with which the loss is ‖a - â‖² (see above).  -> (N,)
+    weight: α_η (N,); None is (1 - η)², with which the loss is ‖a - â‖² (see above).  Eq. (8) has α_η = w(η) / 2 with
+    w(η) = e^{-η/2}; Eq. (7) is the Gaussian behind it, not computed.  -> (N,)
     """
     alpha = (1 - eta) ** 2 if weight is None else weight
     return alpha * ((omega - actions - f) ** 2).mean(dim=(1, 2))      # (N, H, A) -> (N,)
@@ -236,7 +237,7 @@ class VLA(nn.Module):
         """Hidden states of the whole sequence, or of the part before "action:".
 
         prompt (B, 3), subtask (B, 2) ids; positive (B,) bool: I_t; omit (B,) bool: leave I_t out;
-        action_tokens (B, 12) bins or None -> list of (B, S, width), one per layer
+        action_tokens (B, 12) bins or None -> (inputs of the layers: list of (B, S, width); output (B, S, width))
         """
         B = len(prompt)
         word = lambda w: torch.full((B, 1), WORD_ID[w], device=prompt.device)
@@ -275,7 +276,7 @@ class VLA(nn.Module):
         return (a_eta - a_hat) / (1 - eta)[..., None, None]
 
     def terms(self, batch, omega, eta, weight=None):
-        """The three negative log-likelihoods of Eq. (6), per sample.
+        """The factors of Eq. (6), per sample: two cross-entropies, and the flow loss in the place of the first factor.
 
         batch: dict with state (B, 6), keypoints (B, 4, 17), prompt (B, 3), subtask (B, 2), positive (B,), omit (B,),
         chunk (B, H, A) normalised, tokens (B, 12); omega (B, R, H, A), eta (B, R): R draws per sample.

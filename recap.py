@@ -10,6 +10,8 @@
     Eq. (1)   value training                   train_value        (Eq. (1) itself: value.value_loss)
     Sec. V-D  autonomous rollouts, human-gated corrections       collect
 
+The settings are in settings.py, the files of a run in runs.py.
+
 Run it: `python recap.py` (a few minutes on two cores), `python recap.py --quick` for a first look,
 `python recap.py --help` for every setting.
 
@@ -19,7 +21,6 @@ iteration; corrections are True anyway.  3. The n-step sum past the end: no boot
 time limit and the range (-1, 0) is filled so that no failed step outranks a successful one.  5. Eq. (3)'s α is
 replaced by the dropout, as in App. F.  6. SFT keeps the dropout.  7. A generalist is not trained here.
 """
-import argparse
 import copy
 import json
 import math
@@ -27,7 +28,7 @@ import os
 import sys
 import time
 import zlib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,105 +41,41 @@ from backbone import encode
 from data import Episode, load_network, write_atomically
 from policy import PROMPT_LENGTH, SUBTASK_LENGTH, PolicyConfig, VLA, draw_noise, predict_subtask, sample_actions
 from runs import Run, summary, table, write_text
+from settings import QUICK, Settings, parse
 from sim_tasks.arms import CONTROL_HZ, World
 from sim_tasks.demonstrator import COACH, GOOD, MIXED, Gate, Operator
 from sim_tasks.render import draw, write_gif
 from value import ValueConfig, ValueFunction, expected_value, value_loss
 
 
-def setting(default, help):
-    return field(default=default, metadata={"help": help})
-
-
-@dataclass
-class Settings:
-    task: str = setting("fold_shirt", "target task ℓ: " + ", ".join(sim_tasks.TASKS))
-    iterations: int = setting(2, "K of Algorithm 1")
-    seed: int = setting(0, "of everything that is drawn, evaluation episodes included")
-    beta: float = setting(1.5, "guidance at evaluation, beside β = 1 (App. E: 1.5 to 2.5)")
-    device: str = setting("cpu", "cpu, cuda or mps")
-    supervised: bool = setting(False, "also train the network without the indicator, pre-trained and SFT")
-    # data
-    demonstrations: int = setting(100, "of every task for pre-training, and of the target task for SFT")
-    autonomous: int = setting(150, "episodes collected per iteration without help (paper: 300 to 600)")
-    corrected: int = setting(50, "episodes collected per iteration with human-gated corrections")
-    episodes: int = setting(300, "evaluation episodes per policy and β")
-    # labels (App. F)
-    lookahead: int = setting(10, "N of the advantage in fine-tuning, steps (paper: 50 at 50 Hz)")
-    positive_pretraining: float = setting(0.3, "fraction of positive labels in pre-training")
-    positive: float | None = setting(None, "fraction of positive labels among the newest autonomous steps (default 0.2 "
-                                     "for fold_shirt, else 0.4; paper: 0.1 for t-shirts and shorts, else 0.4)")
-    dropout: float = setting(0.3, "how often the indicator is left out in training")
-    c_fail: float = setting(1.0, "C_fail of Eq. 5 in time limits of the task")
-    # training
-    batch: int = setting(32, "steps per batch of the policy")
-    draws: int = setting(4, "draws of (ω, η) per step of the batch")
-    learning_rate: float = setting(3e-3, "of π_pre, peak of a cosine")
-    fine_tuning_rate: float = setting(2e-3, "of π⁰, π¹, ...")
-    pretraining_steps: int = setting(5000, "gradient steps of π_pre")
-    sft_steps: int = setting(700, "gradient steps of π⁰")
-    policy_steps: int = setting(2200, "gradient steps of π^k, k >= 1, from π_pre")
-    value_learning_rate: float = setting(2e-3, "of the value function")
-    value_pretraining_steps: int = setting(1200, "gradient steps of V_pre")
-    value_steps: int = setting(600, "gradient steps of V^k, from V_pre")
-    value_batch: int = setting(128, "steps per batch of the value function")
-    # acting
-    execute: int = setting(4, "actions executed of each chunk of H = 8")
-    euler: int = setting(5, "Euler steps per chunk")
-    subtask_every: int = setting(2, "chunks per prediction of the subtask ℓ̂")
-
-    def __post_init__(self):
-        if self.positive is None:
-            self.positive = 0.2 if self.task == "fold_shirt" else 0.4
-
-        def check(name, ok, expected):
-            if not ok:
-                raise ValueError(f"{name}: {getattr(self, name)!r}, expected {expected}")
-        check("task", self.task in sim_tasks.TASKS, "one of " + ", ".join(sim_tasks.TASKS))
-        check("beta", self.beta >= 0 and math.isfinite(self.beta), "a number >= 0")
-        check("device", self.device in ("cpu", "cuda", "mps"), "cpu, cuda or mps")
-        check("c_fail", self.c_fail >= 0 and math.isfinite(self.c_fail), "a number >= 0")
-        for name in ("iterations", "seed", "corrected"):
-            check(name, getattr(self, name) >= 0, "an integer >= 0")
-        for name in ("demonstrations", "autonomous", "episodes", "lookahead", "batch", "draws", "pretraining_steps", "sft_steps",
-                     "policy_steps", "value_pretraining_steps", "value_steps", "value_batch", "euler", "subtask_every"):
-            check(name, getattr(self, name) >= 1, "an integer >= 1")
-        for name in ("learning_rate", "fine_tuning_rate", "value_learning_rate"):
-            check(name, 0 < getattr(self, name) < 1, "a number in (0, 1)")
-        for name in ("positive_pretraining", "positive", "dropout"):
-            check(name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
-        check("execute", 1 <= self.execute <= PolicyConfig().horizon, f"1 to {PolicyConfig().horizon}")
-
-
-QUICK = dict(iterations=1, demonstrations=20, autonomous=20, corrected=5, episodes=30, pretraining_steps=150,
-             sft_steps=50, policy_steps=100, value_pretraining_steps=60, value_steps=40)
-
-
 # ---------------------------------------------------------------- Algorithm 1
 
 def recap(run):
-    """Algorithm 1, line by line; `run` (runs.Run) keeps what every line produces."""
-    s, ℓ = run.settings, run.settings.task
+    """Algorithm 1, line by line; `run` (runs.Run) keeps what every line produces, so that a run can be resumed."""
+    s = run.settings
     D_demo = run.data("D_demo", lambda: [e for task in sim_tasks.TASKS for e in demonstrate(s, task, MIXED, "pretraining")])
     V_pre = run.net("V_pre", lambda: train_value(ValueFunction(), D_demo, s, s.value_pretraining_steps))         # line 1
     pi_pre = run.net("pi_pre", lambda: train_policy(                                                             # line 2
         VLA(), D_demo, s, s.pretraining_steps, label(V_pre, D_demo, s, iteration=0)))
-    run.add_stage({"name": "demonstrations", "beta": None} | score([e for e in D_demo if e.task == ℓ]) | {"seconds": 0.0})
+    evaluate_demonstrations(run, D_demo)
     evaluate(run, "rl_pretrained", pi_pre)
-    D = run.data("D_0", lambda: demonstrate(s, ℓ, GOOD, "sft"))                                                  # line 3
-    run.net("V_0", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))                               # line 4
+
+    D = run.data("D_0", lambda: demonstrate(s, s.task, GOOD, "sft"))                                             # line 3
+    # line 4; line 5 does not read it, for Sec. V-D fixes I_t = True in this stage
+    run.net("V_0", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))
     pi = run.net("pi_0", lambda: train_policy(                                                                   # line 5
         copy.deepcopy(pi_pre), D, s, s.sft_steps, all_positive(D)))
     evaluate(run, "offline_rl_sft", pi)
     if s.supervised:
         supervised(run, D_demo, D)
+
     for k in range(1, s.iterations + 1):                                                                         # line 6
         D = D + run.data(f"D_{k}", lambda: collect_iteration(s, pi, k))                                          # line 7
         V = run.net(f"V_{k}", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))                    # line 8
         check_value(run, V, pi, k)
         labels = label(V, D, s, iteration=k)
-        pi = run.net(f"pi_{k}", lambda: train_policy(copy.deepcopy(pi_pre), D, s, s.policy_steps, labels))       # line 9
         count_labels(run, labels, D, k)
+        pi = run.net(f"pi_{k}", lambda: train_policy(copy.deepcopy(pi_pre), D, s, s.policy_steps, labels))       # line 9
         evaluate(run, f"recap_{k}", pi)
         evaluate(run, f"recap_{k}", pi, s.beta)
 
@@ -195,10 +132,10 @@ def returns(length, success, max_length, c_fail=None, clip=False):
 
 
 def advantages(returns, values, n=None):
-    """App. F: A(o_t, a_t) = Σ_{t'=t}^{t+N-1} r'_t' + V(o_{t+N}) - V(o_t), for one episode.  -> float (T,)
+    """App. F: A(o_t, a_t) = Σ_{u=t}^{t+N-1} r_u + V(o_{t+N}) - V(o_t), for one episode.  -> float (T,)
 
-    returns (T,) normalised as `values` (T,) are; n = None is N = T (pre-training): A = R_t - V(o_t).
-    r' = R_t - R_{t+1}, so the sum telescopes to R_t - R_{t+N}.  Past the end of the episode there is nothing to
+    returns (T,) normalised as `values` (T,) are; n: N in steps, None is N = T (pre-training), where A = R_t - V(o_t).
+    The normalised reward is r_u = R_u - R_{u+1}, so the sum telescopes to R_t - R_{t+N}.  Past the end of the episode there is nothing to
     bootstrap from (a time-out is a failure, not a truncation): the sum runs to T and A = R_t - V(o_t).
     (App. F prints the pre-training sum from t' = 0; read as t' = t, else it would be no advantage.)
     """
@@ -343,7 +280,9 @@ def correlation(value, episodes, s):
 def eq3_loss(policy, batch, omega, eta):
     """Eq. (3) by way of Eq. (4): the negative bound, with constant weights on its three terms.
 
-    Token and flow terms train disjoint weights (knowledge insulation), so their ratio matters little under Adam.
+    Over many batches the dropout makes it (1 - p) [-log π(a | I, o)] + p [-log π(a | o)]: Eq. (3) with α = (1 - p) / p.
+    Tokens and flow train disjoint weights (knowledge insulation) and Adam ignores a constant factor, so the 10 only
+    brings the two gradients to one size for the common clipping.
     """
     terms = policy.terms(batch, omega, eta)
     return terms["subtask"].mean() + terms["tokens"].mean() + 10 * terms["flow"].mean()
@@ -368,23 +307,23 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=eq3_loss, columns=No
     dropout = s.dropout if dropout is None else dropout
     g = generator(s.seed, f"policy {M}")
 
-    def draw():
+    def draw_batch():
         index = torch.randint(M, (B,), generator=g)
         batch = {key: x[index] for key, x in steps.items()}
         batch["omit"] = (torch.rand(B, generator=g) < dropout).to(s.device)
         omega, eta = draw_noise(batch["chunk"].repeat_interleave(R, 0), g)                # (B*R, H, A), (B*R,)
         return batch, omega.view(B, R, *omega.shape[1:]), eta.view(B, R)
 
-    policy = optimise(policy, lambda: loss(policy, *draw()), n_steps, rate, "policy")
-    return policy, {"flow_loss_by_eta": flow_loss_by_eta(policy, draw)}
+    policy = optimise(policy, lambda: loss(policy, *draw_batch()), n_steps, rate, "policy")
+    return policy, {"flow_loss_by_eta": flow_loss_by_eta(policy, draw_batch)}
 
 
 @torch.no_grad()
-def flow_loss_by_eta(policy, draw, n_batches=8, edges=(0, 0.1, 0.2, 0.4, 0.6, 1)):
+def flow_loss_by_eta(policy, draw_batch, n_batches=8, edges=(0, 0.1, 0.2, 0.4, 0.6, 1)):
     """Where in η the error sits: {"0.0-0.1": mean ‖a - â‖² / (H·A), ...} on freshly drawn batches."""
     losses, etas = [], []
     for _ in range(n_batches):
-        batch, omega, eta = draw()
+        batch, omega, eta = draw_batch()
         losses.append(policy.terms(batch, omega, eta)["flow"].flatten())
         etas.append(eta.flatten())
     losses, etas = torch.cat(losses), torch.cat(etas)
@@ -400,11 +339,12 @@ def demonstrate(s, task, skill, purpose):
     return collect(s, sim_tasks.TASKS[task], seeds, operator_skill=skill)
 
 
-def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skill=None, coach=False, iteration=0):
+def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skill=None, coach=False, iteration=0,
+            purpose="rollout"):
     """Run one episode per seed, side by side.  -> list of labelled `Episode`s
 
     policy alone: autonomous.  operator_skill alone: demonstrations.  policy with coach=True: an expert watches, takes
-    over when his `Gate` says so, and hands back where the next chunk begins.
+    over when his `Gate` says so, and hands back where the next chunk begins.  purpose: names the stream of the noise ω.
     """
     if (policy is None) == (operator_skill is None):
         raise ValueError("policy, operator_skill: expected exactly one of them")
@@ -413,7 +353,7 @@ def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skil
     gate = Gate(world) if coach else None
     taken_over = np.zeros(n, bool)
     if policy is not None:
-        device, g = next(policy.parameters()).device, generator(s.seed, f"rollout {iteration} {coach} {n} {beta}")
+        device, g = next(policy.parameters()).device, generator(s.seed, f"{purpose} {iteration} {coach} {n} {beta}")
         H, A = policy.config.horizon, policy.action_dim
         prompt = torch.tensor([encode(spec.prompt, PROMPT_LENGTH)] * n, device=device)
         subtask = torch.zeros(n, SUBTASK_LENGTH, dtype=torch.long, device=device)
@@ -527,13 +467,19 @@ def evaluate(run, name, policy, beta=1.0, indicator=True):
     run.add_stage(run.json(f"eval_{name}_beta{beta:g}", make))
 
 
+def evaluate_demonstrations(run, D_demo):
+    """The same numbers of the demonstrations of the target task that pre-training saw."""
+    mine = [e for e in D_demo if e.task == run.settings.task]
+    run.add_stage({"name": "demonstrations", "beta": None} | score(mine) | {"seconds": 0.0})
+
+
 def check_value(run, value, policy, k):
     """V^k on fresh rollouts of π^{k-1}, whose data it was trained on: correlation with R_t, and AUC for the outcome."""
     s = run.settings
 
     def make():
         seeds = episode_seeds(s.seed, f"held out {k}", min(s.episodes, 150))
-        episodes = collect(s, sim_tasks.TASKS[s.task], seeds, policy, iteration=k)
+        episodes = collect(s, sim_tasks.TASKS[s.task], seeds, policy, iteration=k, purpose="held out")
         return {"heldout_correlation": correlation(value, episodes, s), "outcome_auc": outcome_auc(value, episodes)}
     run.value_report = run.json(f"value_{k}", make)
     run.say(f"V_{k} held out", ", ".join(f"{key} {x}" for key, x in run.value_report.items()))
@@ -591,23 +537,6 @@ def draw_pictures(run, metrics):
 
 # ---------------------------------------------------------------- command line
 
-def parse(argv):
-    parser = argparse.ArgumentParser(prog="recap.py", description="RECAP (Algorithm 1) on a toy bimanual task.")
-    for f in fields(Settings):
-        option = "--" + f.name.replace("_", "-")
-        kind = float if f.default is None else type(f.default)
-        if kind is bool:
-            parser.add_argument(option, action="store_true", default=None, help=f.metadata["help"])
-        else:
-            parser.add_argument(option, type=kind, default=None, metavar=kind.__name__.upper(),
-                                help=f.metadata["help"] + ("" if f.default is None else f" (default {f.default})"))
-    parser.add_argument("--out", help="output folder, new or empty (default runs/TASK-N, the first free N)")
-    parser.add_argument("--quick", action="store_true", help="a first look in at most 30 seconds: little data, few steps")
-    parser.add_argument("--summary", metavar="OUT", nargs="+", help="only print the mean over finished runs (of several seeds)")
-    parser.add_argument("--resume", metavar="OUT", help="go on with an interrupted run, with its settings")
-    return parser.parse_args(argv)
-
-
 def open_run(args):
     """The `Run` that the command line asks for.  ValueError if its folder holds something else."""
     given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None}
@@ -639,6 +568,7 @@ def open_run(args):
 
 def main(argv=None):
     args = parse(argv)
+    run = None
     try:
         if args.summary is not None:
             print(summary(args.summary))
@@ -654,7 +584,8 @@ def main(argv=None):
         print(f"recap.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nrecap.py: interrupted; python recap.py --resume {run.out} goes on", file=sys.stderr)
+        hint = "" if run is None else f"; python recap.py --resume {run.out} goes on"
+        print(f"\nrecap.py: interrupted{hint}", file=sys.stderr)
         return 130
     return 0
 

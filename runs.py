@@ -88,7 +88,11 @@ def _plain(log):
 
 
 def summary(folders):
-    """Several runs of one task as text: mean over their seeds ± standard error of that mean, ratios per seed first."""
+    """Several finished runs of one task (other seeds) as text: means over runs ± the standard error of that mean.
+
+    Ratios are taken within each run before they are averaged: to offline RL + SFT, and of throughput to the best
+    stage before RECAP.
+    """
     runs = []
     for folder in folders:
         try:
@@ -96,21 +100,31 @@ def summary(folders):
                 runs.append({(x["name"], x["beta"]): x for x in json.load(file)["stages"]})
         except FileNotFoundError:
             raise ValueError(f"--summary: {folder} holds no metrics.json, expected the folder of a finished run") from None
-    spread = lambda x: f"{np.mean(x):7.3f} ± {np.std(x, ddof=1) / math.sqrt(len(x)) if len(x) > 1 else math.nan:5.3f}"
+
+    def spread(x, digits, width):
+        error = np.std(x, ddof=1) / math.sqrt(len(x)) if len(x) > 1 else math.nan
+        return f"{f'{np.mean(x):.{digits}f} ± {error:.{digits}f}':^{width}}"
+    ratios = lambda a, b: [x / y if y else math.nan for x, y in zip(a, b)]
     sft = [run["offline_rl_sft", 1.0] for run in runs]
-    best = [max((x for (name, beta), x in run.items() if beta is not None and not name.startswith("recap")),
-                key=lambda x: x["throughput"]) for run in runs]
-    lines = [f"{len(runs)} runs, {sft[0]['episodes']} evaluation episodes each; mean over runs ± standard error",
-             f"{'':<20} {'success':^15} {'per hour':^15} {'throughput ratio':^17} {'failure ratio':^15} {'throughput ratio':^17}",
-             f"{'':<20} {'':^15} {'':^15} {'to offline RL+SFT':^17} {'to same':^15} {'to best earlier':^17}"]
-    for key in runs[0]:
-        x = [run[key] for run in runs]
-        ratio = lambda of, base: spread([of(a) / max(of(b), 1e-9) for a, b in zip(x, base)])
-        lines.append(f"{key[0] + (f' β={key[1]:g}' if key[1] is not None else ''):<20} {spread([a['success'] for a in x])} "
-                     f"{np.mean([a['throughput'] for a in x]):7.0f} ± {np.std([a['throughput'] for a in x]) / math.sqrt(max(len(x) - 1, 1)):4.0f}  "
-                     f"{ratio(lambda a: a['throughput'], sft)}  {ratio(lambda a: 1 - a['success'], sft)}  "
-                     f"{ratio(lambda a: a['throughput'], best)}")
+    best = [best_before_recap(run.values()) for run in runs]
+    lines = [f"{len(runs)} runs, {sft[0]['episodes']} evaluation episodes per policy and β; mean over runs ± standard error",
+             f"{'':<20}{'success %':^14}{'per hour':^12}{'throughput ×':^14}{'failures ×':^14}{'throughput ×':^14}",
+             f"{'':<20}{'':^14}{'':^12}{'of offl. RL + SFT':^14}{'of offl. RL + SFT':^14}{'of best before':^14}"]
+    for name, beta in runs[0]:
+        x = [run[name, beta] for run in runs]
+        throughput, failures = [a["throughput"] for a in x], [1 - a["success"] for a in x]
+        lines.append(f"{name + ('' if beta is None else f' β={beta:g}'):<20}"
+                     + spread([100 * a["success"] for a in x], 1, 17) + spread(throughput, 0, 12)
+                     + spread(ratios(throughput, [b["throughput"] for b in sft]), 2, 17)
+                     + spread(ratios(failures, [1 - b["success"] for b in sft]), 2, 17)
+                     + spread(ratios(throughput, [b["throughput"] for b in best]), 2, 17))
     return "\n".join(lines)
+
+
+def best_before_recap(stages):
+    """The trained policy of highest throughput among the stages before the first iteration."""
+    return max((x for x in stages if x["beta"] is not None and not x["name"].startswith("recap")),
+               key=lambda x: x["throughput"])
 
 
 def table(metrics):
@@ -122,14 +136,12 @@ def table(metrics):
         lines.append(f"{stage['name']:<16} {beta:>4} {stage['success']:>7.1%} ± {stage['success_se']:<5.1%} "
                      f"{stage['throughput']:>6.0f} ± {stage['throughput_se']:<3.0f} {seconds:>10}   "
                      + " ".join(f"{x:.0%}" for x in stage["per_stage_success"]))
-    by_name = {stage["name"]: stage for stage in metrics["stages"] if stage["beta"] in (None, 1.0)}
     last = metrics["stages"][-1]
     if last["name"].startswith("recap"):
-        sft = by_name["offline_rl_sft"]
-        best = max((x for x in metrics["stages"] if not x["name"].startswith("recap") and x["beta"]),
-                   key=lambda x: x["throughput"])
-        ratio = lambda a, b: f"{a / b:.2f}" if b else "inf"
-        lines.append(f"{last['name']} at β = {last['beta']:g}: throughput × {ratio(last['throughput'], sft['throughput'])}, "
-                     f"failures × {ratio(1 - last['success'], 1 - sft['success'])} of offline RL + SFT; "
-                     f"throughput × {ratio(last['throughput'], best['throughput'])} of the best earlier stage ({best['name']})")
+        sft = next(x for x in metrics["stages"] if x["name"] == "offline_rl_sft")
+        best = best_before_recap(metrics["stages"])
+        ratio = lambda a, b: f"× {a / b:.2f}" if b else "× inf"
+        lines.append(f"{last['name']} at β = {last['beta']:g}: throughput {ratio(last['throughput'], sft['throughput'])}, "
+                     f"failures {ratio(1 - last['success'], 1 - sft['success'])} of offline RL + SFT; "
+                     f"throughput {ratio(last['throughput'], best['throughput'])} of {best['name']}, the best before")
     return "\n".join(lines)

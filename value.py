@@ -16,9 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from backbone import N_KEYPOINTS, WORD_ID, Backbone
-
-PROMPT_LENGTH = 3      # words of ℓ_t
+from backbone import N_KEYPOINTS, PROMPT_LENGTH, WORD_ID, Backbone
 
 
 def support(n_bins=201):

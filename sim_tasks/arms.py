@@ -168,14 +168,17 @@ class World:
         """{"state": (n, 6), "keypoints": (n, 4, 17)}, float32, fresh arrays.
 
         state      [left joints, left gripper, right joints, right gripper]
-        keypoints  what a perfect detector would see, rows [left handle, right handle, left goal, right goal]:
-                   0:2 position on the table (base camera), m; 2:4 and 4:6 how far the left and the right
-                   arm's joints are from reaching it (wrist cameras, calibrated to their arms), rad; 6 in play (the arm has a part in this stage);
-                   7 held by the edge; 8 held well; 9 distance from where it was
-                   grasped / SLIP_DISTANCE (edge grasps only);
-                   10 released at its goal or
-                   at the wrong one, or not in play; 11:17 what the item looks like: one-hot of the stages done so far.
-        No velocities and no clock: the observation is the state of the world, as footnote 1 of the paper asks.
+        keypoints  what a perfect detector would see; rows [left handle, right handle, left goal, right goal], columns
+                   0:2    position on the table (base camera), m
+                   2:4    how far the left arm's joints are from reaching it (wrist camera, calibrated), rad
+                   4:6    ... the right arm's
+                   6      in play: the arm has a part in this stage
+                   7, 8   held by the edge, held well
+                   9      distance from where it was grasped / SLIP_DISTANCE (edge grasps only)
+                   10     released at its goal or at the wrong one, or not in play
+                   11:17  what the item looks like: one-hot of the stages done so far
+        No velocities and no clock: the observation is the state of the world, as footnote 1 of the paper asks (but for
+        the time limit, which V cannot see coming).
         """
         n, k = self.n, self._current
         state = np.concatenate([self.joints, self.grippers[..., None]], -1).reshape(n, ACTION_DIM)   # (n, 2*(2+1))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import sim_tasks
-from backbone import (KEYPOINT_DIM, N_KEYPOINTS, NEAR, STATE_DIM, VOCABULARY, WORD_ID, Backbone, Block, attend, encode,
+from backbone import (KEYPOINT_DIM, N_KEYPOINTS, NEAR, STATE_DIM, VOCABULARY, Backbone, Block, attend, encode,
                       prefix_lm_bias)
 from policy import PROMPT_LENGTH, SUBTASK_LENGTH
 

@@ -14,12 +14,12 @@ import torch
 
 import recap
 import sim_tasks
-from data import Episode, load_dataset, load_network, save_dataset
+from data import Episode, load_dataset, load_network
 from policy import VLA, PolicyConfig
 from recap import (Labels, Settings, advantages, collect, episode_seeds, indicators, label, outcome_auc, returns, rewards,
                    score, stack_steps, threshold, train_policy)
 from sim_tasks.arms import World
-from sim_tasks.demonstrator import BEST, COACH, MIXED, Operator
+from sim_tasks.demonstrator import COACH, MIXED, Operator
 
 ROOT = os.path.join(os.path.dirname(__file__), "..")
 TINY = dict(task="fold_collar", iterations=1, demonstrations=4, autonomous=5, corrected=3, episodes=6, pretraining_steps=3,

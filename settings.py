@@ -1,0 +1,92 @@
+"""The settings of a run, and the command line made from them: a field is an option, its help a line here."""
+import argparse
+import math
+from dataclasses import dataclass, field, fields
+
+import sim_tasks
+from policy import PolicyConfig
+
+
+def setting(default, help):
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class Settings:
+    task: str = setting("fold_shirt", "target task ℓ: " + ", ".join(sim_tasks.TASKS))
+    iterations: int = setting(2, "K of Algorithm 1")
+    seed: int = setting(0, "of everything that is drawn, evaluation episodes included")
+    beta: float = setting(1.5, "guidance at evaluation, beside β = 1 (App. E: 1.5 to 2.5)")
+    device: str = setting("cpu", "cpu, cuda or mps")
+    supervised: bool = setting(False, "also train the network without the indicator, pre-trained and SFT")
+    # data
+    demonstrations: int = setting(100, "of every task for pre-training, and of the target task for SFT")
+    autonomous: int = setting(150, "episodes collected per iteration without help (paper: 300 to 600)")
+    corrected: int = setting(50, "episodes collected per iteration with human-gated corrections")
+    episodes: int = setting(300, "evaluation episodes per policy and β")
+    # labels (App. F)
+    lookahead: int = setting(10, "N of the advantage in fine-tuning, steps (paper: 50 at 50 Hz)")
+    positive_pretraining: float = setting(0.3, "fraction of positive labels in pre-training")
+    positive: float | None = setting(None, "fraction of positive labels among the newest autonomous steps (default 0.2 "
+                                     "for fold_shirt, else 0.4; paper: 0.1 for t-shirts and shorts, else 0.4)")
+    dropout: float = setting(0.3, "how often the indicator is left out in training")
+    c_fail: float = setting(1.0, "C_fail of Eq. 5 in time limits of the task")
+    # training
+    batch: int = setting(32, "steps per batch of the policy")
+    draws: int = setting(4, "draws of (ω, η) per step of the batch")
+    learning_rate: float = setting(3e-3, "of π_pre, peak of a cosine")
+    fine_tuning_rate: float = setting(2e-3, "of π⁰, π¹, ...")
+    pretraining_steps: int = setting(5000, "gradient steps of π_pre")
+    sft_steps: int = setting(700, "gradient steps of π⁰")
+    policy_steps: int = setting(2200, "gradient steps of π^k, k >= 1, from π_pre")
+    value_learning_rate: float = setting(2e-3, "of the value function")
+    value_pretraining_steps: int = setting(1200, "gradient steps of V_pre")
+    value_steps: int = setting(600, "gradient steps of V^k, from V_pre")
+    value_batch: int = setting(128, "steps per batch of the value function")
+    # acting
+    execute: int = setting(4, "actions executed of each chunk of H = 8")
+    euler: int = setting(5, "Euler steps per chunk")
+    subtask_every: int = setting(2, "chunks per prediction of the subtask ℓ̂")
+
+    def __post_init__(self):
+        if self.positive is None:
+            self.positive = 0.2 if self.task == "fold_shirt" else 0.4
+
+        def check(name, ok, expected):
+            if not ok:
+                raise ValueError(f"{name}: {getattr(self, name)!r}, expected {expected}")
+        check("task", self.task in sim_tasks.TASKS, "one of " + ", ".join(sim_tasks.TASKS))
+        check("beta", self.beta >= 0 and math.isfinite(self.beta), "a number >= 0")
+        check("device", self.device in ("cpu", "cuda", "mps"), "cpu, cuda or mps")
+        check("c_fail", self.c_fail >= 0 and math.isfinite(self.c_fail), "a number >= 0")
+        for name in ("iterations", "seed", "corrected"):
+            check(name, getattr(self, name) >= 0, "an integer >= 0")
+        for name in ("demonstrations", "autonomous", "episodes", "lookahead", "batch", "draws", "pretraining_steps", "sft_steps",
+                     "policy_steps", "value_pretraining_steps", "value_steps", "value_batch", "euler", "subtask_every"):
+            check(name, getattr(self, name) >= 1, "an integer >= 1")
+        for name in ("learning_rate", "fine_tuning_rate", "value_learning_rate"):
+            check(name, 0 < getattr(self, name) < 1, "a number in (0, 1)")
+        for name in ("positive_pretraining", "positive", "dropout"):
+            check(name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
+        check("execute", 1 <= self.execute <= PolicyConfig().horizon, f"1 to {PolicyConfig().horizon}")
+
+
+QUICK = dict(iterations=1, demonstrations=20, autonomous=20, corrected=5, episodes=30, pretraining_steps=150,
+             sft_steps=50, policy_steps=100, value_pretraining_steps=60, value_steps=40)
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(prog="recap.py", description="RECAP (Algorithm 1) on a toy bimanual task.")
+    for f in fields(Settings):
+        option = "--" + f.name.replace("_", "-")
+        kind = float if f.default is None else type(f.default)
+        if kind is bool:
+            parser.add_argument(option, action="store_true", default=None, help=f.metadata["help"])
+        else:
+            parser.add_argument(option, type=kind, default=None, metavar=kind.__name__.upper(),
+                                help=f.metadata["help"] + ("" if f.default is None else f" (default {f.default})"))
+    parser.add_argument("--out", help="output folder, new or empty (default runs/TASK-N, the first free N)")
+    parser.add_argument("--quick", action="store_true", help="a first look in at most 30 seconds: little data, few steps")
+    parser.add_argument("--summary", metavar="OUT", nargs="+", help="only print the mean over finished runs (of several seeds)")
+    parser.add_argument("--resume", metavar="OUT", help="go on with an interrupted run, with its settings")
+    return parser.parse_args(argv)
