@@ -217,9 +217,13 @@ class VLA(nn.Module):
         self.fitted.fill_(True)
 
     def _relative(self, chunks, states):
+        return chunks - self._origin(states)
+
+    def _origin(self, states):
+        """What chunks are relative to: the current joints; grippers stay absolute (0-1).  (N, A) -> (N, 1, A)"""
         joints = states.clone()
-        joints[:, 2::3] = 0            # grippers stay absolute (0-1)
-        return chunks - joints[:, None]
+        joints[:, self.action_dim // 2 - 1::self.action_dim // 2] = 0      # the last entry of each arm
+        return joints[:, None]
 
     def normalize(self, chunks, states):
         """Absolute targets (N, H, A) and states (N, A) -> what the network predicts, (N, H, A)."""
@@ -227,9 +231,7 @@ class VLA(nn.Module):
 
     def denormalize(self, chunks, states):
         """Inverse of `normalize`."""
-        joints = states.clone()
-        joints[:, 2::3] = 0
-        return chunks * self.std + self.mean + joints[:, None]
+        return chunks * self.std + self.mean + self._origin(states)
 
     # ---- the backbone's pass
 
