@@ -21,8 +21,9 @@ a^ℓ, and reads them through a stop-gradient (knowledge insulation).
 
 Deviations: 1. words, not word pieces; "FAST" is a DCT, the two lowest coefficients per dimension, quantised: 12
 tokens of fixed number in the place of byte-pair merges.  2. The expert has one token per arm (its whole chunk), not
-per time step.  3. It projects the backbone's (stopped) inputs with K and V weights of its own; π₀
-shares the backbone's K and V.
+per time step.  3. Its K and V are weights of its own on the (stopped) inputs of the
+backbone's layers; π₀ shares the backbone's K and V.  As there, what the last layer of the backbone puts out serves the
+text and the action tokens only.  4. Eq. (6) conditions ℓ̂ on I_t; Sec. V-B puts ℓ̂ before I_t, and so do we.
 """
 from dataclasses import dataclass
 
@@ -306,7 +307,7 @@ def likelihood_bound(policy, batch, omega, eta, alpha=None):
     numbers, as in the paper (the training loss takes their mean).  With batch["omit"] all True it is Eq. (10).
     -> (autoregressive (B,), flow (B,)): the two terms that Eq. (11) treats apart; their sum is the bound.
     """
-    if (eta > ETA_MAX).any():
+    if not (eta <= ETA_MAX).all():
         raise ValueError(f"eta: {eta.max().item()}, expected at most {ETA_MAX} (f divides by 1 - η)")
     terms = policy.terms(batch, omega, eta, alpha)
     H, A = omega.shape[2:]

@@ -109,7 +109,12 @@ def all_positive(episodes):
 # ---------------------------------------------------------------- from episodes to labels (Sec. V-C, App. F)
 
 def rewards(length, success, c_fail):
-    """Eq. (5): -1 per step; the last entry is 0 on success, -c_fail on failure.  -> float (T,), T = length."""
+    """Eq. (5): -1 per step; the last entry is 0 on success, -c_fail on failure.  -> float (T,), T = length.
+
+    ValueError where success is None: not labelled yet.
+    """
+    if success is None:
+        raise ValueError("success: None, expected True or False (label the episode before asking for its rewards)")
     r = -np.ones(length)
     r[-1] = 0.0 if success else -float(c_fail)
     return r
@@ -122,8 +127,6 @@ def returns(length, success, max_length, c_fail=None, clip=False):
     failures in [-1, -1/2]: no failed step outranks a successful one.  clip=True is the variant
     max(R / max_length, -1).  ValueError where success is None (not labelled) or length exceeds max_length.
     """
-    if success is None:
-        raise ValueError("success: None, expected True or False (label the episode before asking for its returns)")
     if not 1 <= length <= max_length:
         raise ValueError(f"length: {length}, expected 1 to max_length = {max_length}")
     c_fail = max_length if c_fail is None else c_fail
@@ -167,6 +170,8 @@ def threshold(advantages, positive_fraction):
 
 def indicators(advantages, epsilon, correction=None):
     """Eq. (3): I_t = 1(A_t > ε_ℓ); True where the operator corrected (Sec. IV-B).  -> bool (T,)"""
+    if np.isnan(advantages).any():
+        raise ValueError("advantages: NaN, expected numbers (was V computed for every step?)")
     positive = np.asarray(advantages) > epsilon
     return positive if correction is None else positive | np.asarray(correction, bool)
 
@@ -194,6 +199,8 @@ def label(value, episodes, s, iteration):
     for task in sorted({e.task for e in episodes}):
         mine = [a for a, e in zip(A, episodes) if e.task == task
                 and (iteration == 0 or (e.source == "autonomous" and e.iteration == iteration))]
+        if not mine:
+            raise ValueError(f"episodes: no autonomous one of task {task!r} in iteration {iteration}, expected some for ε_ℓ")
         pool = np.concatenate(mine)                                                      # (M,)
         if iteration == 0:
             pool = rng.choice(pool, min(10_000, len(pool)), replace=False)
@@ -203,7 +210,7 @@ def label(value, episodes, s, iteration):
 
 # ---------------------------------------------------------------- training (Eqs. 1 and 3)
 
-def stack_steps(episodes, device="cpu"):
+def stack_steps(episodes, device="cpu", horizon=PolicyConfig().horizon):
     """All steps of all episodes in a row: dict of tensors with leading axis M = Σ T.
 
     state (M, 6), keypoints (M, 4, 17); ids of prompt (M, 3) and subtask (M, 2); actions (M, H, A): the chunk
@@ -211,7 +218,6 @@ def stack_steps(episodes, device="cpu"):
     """
     if not episodes:
         raise ValueError("episodes: an empty dataset, expected at least one episode")
-    horizon = PolicyConfig().horizon
     prompts, subtasks, chunks = [], [], []
     for e in episodes:
         window = np.minimum(np.arange(len(e))[:, None] + np.arange(horizon), len(e) - 1)      # (T, H)
@@ -236,7 +242,9 @@ def optimise(network, draw_loss, n_steps, learning_rate, name):
         loss = draw_loss()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        if not torch.isfinite(norm):       # before it reaches the weights, and a file
+            raise ValueError(f"{name}: gradient norm {norm.item()} at step {i}, expected a finite one (a smaller learning rate?)")
         optimizer.step()
         schedule.step()
         if i % 50 == 0:
@@ -274,7 +282,7 @@ def predict_values(value, episodes):
 def correlation(value, episodes, s):
     """Pearson correlation of V with the return over all steps."""
     V, R = np.concatenate(predict_values(value, episodes)), np.concatenate(episode_returns(episodes, s))
-    return float(np.corrcoef(V, R)[0, 1])
+    return float(np.corrcoef(V, R)[0, 1]) if V.std() > 0 and R.std() > 0 else None
 
 
 def eq3_loss(policy, batch, omega, eta):
@@ -294,11 +302,11 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=eq3_loss, columns=No
     loss(policy, batch, omega (B, R, H, A), eta (B, R)) -> scalar: the baselines pass their own; columns: more per-step
     arrays (M,) for its batch; dropout: s.dropout when None, 1 trains without the indicator.
     """
-    steps = stack_steps(episodes, s.device)
+    steps = stack_steps(episodes, s.device, policy.config.horizon)
+    policy.to(s.device)
     rate = s.fine_tuning_rate if policy.fitted else s.learning_rate
     if not policy.fitted:         # pre-training: the normaliser is measured once and kept
         policy.fit_normalizer(steps["actions"], steps["state"])
-    policy.to(s.device)
     steps["chunk"] = policy.normalize(steps.pop("actions"), steps["state"])
     steps["tokens"] = policy.tokenizer.encode(steps["chunk"])
     for name, column in ({"positive": np.concatenate(labels.positive)} | (columns or {})).items():
@@ -320,7 +328,7 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=eq3_loss, columns=No
 
 @torch.no_grad()
 def flow_loss_by_eta(policy, draw_batch, n_batches=8, edges=(0, 0.1, 0.2, 0.4, 0.6, 1)):
-    """Where in η the error sits: {"0.0-0.1": mean ‖a - â‖² / (H·A), ...} on freshly drawn batches."""
+    """Where in η the error sits: {"0-0.1": mean ‖a - â‖² / (H·A), ...} on freshly drawn batches."""
     losses, etas = [], []
     for _ in range(n_batches):
         batch, omega, eta = draw_batch()
@@ -400,6 +408,8 @@ def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skil
 def score(episodes):
     """Success rate and throughput (successes per simulated hour, failures' time included) with standard errors."""
     n = len(episodes)
+    if n == 0 or any(e.success is None for e in episodes):
+        raise ValueError(f"episodes: {n}, expected at least one, all labelled (success True or False)")
     success = np.array([e.success for e in episodes], float)
     hours = np.array([len(e) for e in episodes]) / CONTROL_HZ / 3600
     throughput = success.sum() / hours.sum()
@@ -426,9 +436,14 @@ def visible_quality(episode):
 
 
 def outcome_auc(value, episodes):
-    """P(V at mid-episode of a success > V at mid-episode of a failure); None where there is only one kind."""
-    middle = np.array([V[len(V) // 2] for V in predict_values(value, episodes)])
-    success = np.array([e.success for e in episodes])
+    """P(V of a success > V of a failure) at one common time in mid-episode; None where there is only one kind.
+
+    The time is half the median length of the episodes, the same for all: half of each episode's own length would tell
+    the outcome by itself (failures that run out of time are longer).  Episodes that are over by then are left out.
+    """
+    t = int(np.median([len(e) for e in episodes])) // 2
+    pairs = [(V[t], e.success) for V, e in zip(predict_values(value, episodes), episodes) if len(e) > t]
+    middle, success = np.array([V for V, _ in pairs]), np.array([ok for _, ok in pairs], bool)
     if success.all() or not success.any():
         return None
     difference = middle[success][:, None] - middle[~success][None]                        # (successes, failures)
@@ -500,7 +515,7 @@ def count_labels(run, labels, episodes, k):
 
 def finish(run):
     """metrics.json, the pictures, the table."""
-    seconds = run.json("seconds", lambda: time.time() - run.started)
+    seconds = run.json("seconds", lambda: time.time() - run.started)      # of the last process, where a run was resumed
     metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": seconds,
                "stages": run.stages, "value": run.value_report, "labels": run.labels}
     write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))

@@ -57,7 +57,7 @@ class Run:
         """A small result, kept as NAME.json."""
         path = self.path(f"{name}.json")
         if not os.path.exists(path):
-            write_text(path, json.dumps(make(), indent=1))
+            write_text(path, json.dumps(make(), indent=1, allow_nan=False))
         with open(path) as file:
             return json.load(file)
 
@@ -101,6 +101,9 @@ def summary(folders):
         except FileNotFoundError:
             raise ValueError(f"--summary: {folder} holds no metrics.json, expected the folder of a finished run") from None
 
+    if len({tuple(run) for run in runs}) > 1:
+        raise ValueError("--summary: runs of different stages, expected the same iterations and β in all of them")
+
     def spread(x, digits, width):
         error = np.std(x, ddof=1) / math.sqrt(len(x)) if len(x) > 1 else math.nan
         return f"{f'{np.mean(x):.{digits}f} ± {error:.{digits}f}':^{width}}"
@@ -108,8 +111,8 @@ def summary(folders):
     sft = [run["offline_rl_sft", 1.0] for run in runs]
     best = [best_before_recap(run.values()) for run in runs]
     lines = [f"{len(runs)} runs, {sft[0]['episodes']} evaluation episodes per policy and β; mean over runs ± standard error",
-             f"{'':<20}{'success %':^14}{'per hour':^12}{'throughput ×':^14}{'failures ×':^14}{'throughput ×':^14}",
-             f"{'':<20}{'':^14}{'':^12}{'of offl. RL + SFT':^14}{'of offl. RL + SFT':^14}{'of best before':^14}"]
+             f"{'':<20}{'success %':^17}{'per hour':^12}{'throughput ×':^17}{'failures ×':^17}{'throughput ×':^17}",
+             f"{'':<20}{'':^17}{'':^12}{'of offline+SFT':^17}{'of offline+SFT':^17}{'of best before':^17}"]
     for name, beta in runs[0]:
         x = [run[name, beta] for run in runs]
         throughput, failures = [a["throughput"] for a in x], [1 - a["success"] for a in x]

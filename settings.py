@@ -59,16 +59,18 @@ class Settings:
         check("beta", self.beta >= 0 and math.isfinite(self.beta), "a number >= 0")
         check("device", self.device in ("cpu", "cuda", "mps"), "cpu, cuda or mps")
         check("c_fail", self.c_fail >= 0 and math.isfinite(self.c_fail), "a number >= 0")
+        integer = lambda name, least: isinstance(getattr(self, name), int) and getattr(self, name) >= least
         for name in ("iterations", "seed", "corrected"):
-            check(name, getattr(self, name) >= 0, "an integer >= 0")
+            check(name, integer(name, 0), "an integer >= 0")
         for name in ("demonstrations", "autonomous", "episodes", "lookahead", "batch", "draws", "pretraining_steps", "sft_steps",
                      "policy_steps", "value_pretraining_steps", "value_steps", "value_batch", "euler", "subtask_every"):
-            check(name, getattr(self, name) >= 1, "an integer >= 1")
+            check(name, integer(name, 1), "an integer >= 1")
         for name in ("learning_rate", "fine_tuning_rate", "value_learning_rate"):
             check(name, 0 < getattr(self, name) < 1, "a number in (0, 1)")
+        # without dropout the unconditional branch that guidance needs is never trained; at 1 the conditional one
         for name in ("positive_pretraining", "positive", "dropout"):
-            check(name, 0 <= getattr(self, name) <= 1, "a number in [0, 1]")
-        check("execute", 1 <= self.execute <= PolicyConfig().horizon, f"1 to {PolicyConfig().horizon}")
+            check(name, 0 < getattr(self, name) < 1, "a number in (0, 1)")
+        check("execute", integer("execute", 1) and self.execute <= PolicyConfig().horizon, f"1 to {PolicyConfig().horizon}")
 
 
 QUICK = dict(iterations=1, demonstrations=20, autonomous=20, corrected=5, episodes=30, pretraining_steps=150,

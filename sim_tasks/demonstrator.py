@@ -111,7 +111,8 @@ class Gate:
     """The documented gate of the human-gated corrections: when the operator takes over, and when he hands back.
 
     He takes over a copy when he sees a mistake: something held by its edge (it is going to slip), a half on its
-    way to or at the wrong place, or no progress (no hand-handle or handle-goal distance shrank) for STALL steps.
+    way to or at the wrong place, or no progress (the way that both hands still have to go did not shrink by 5 mm) for
+    STALL steps.
     He hands back when the stage in which he took over is done.
     """
     STALL = 12

@@ -68,8 +68,9 @@ def test_clipped_returns_put_failures_at_minus_one():
 
 
 def test_returns_refuse_a_missing_label_and_a_too_long_episode():
-    with pytest.raises(ValueError, match="success: None"):
-        returns(3, None, 10)
+    for unlabelled in (lambda: returns(3, None, 10), lambda: rewards(3, None, 10)):
+        with pytest.raises(ValueError, match="success: None"):
+            unlabelled()
     with pytest.raises(ValueError, match="length: 11"):
         returns(11, True, 10)
 
@@ -151,7 +152,7 @@ def test_fine_tuning_labels_40_percent_of_the_newest_autonomous_steps(monkeypatc
             + [episode(30, success=False, iteration=1, seed=i) for i in range(10)]
             + [episode(30, success=i % 2 == 0, iteration=2, seed=i) for i in range(10)]
             + [episode(30, source="corrected", iteration=2, intervention=forced, seed=i) for i in range(5)])
-    labels = label(None, data, Settings(), iteration=2)
+    labels = label(None, data, Settings(positive=0.4), iteration=2)
     newest = [p for p, e in zip(labels.positive, data) if e.source == "autonomous" and e.iteration == 2]
     assert np.concatenate(newest).mean() == pytest.approx(0.4, abs=0.002)
     corrected = [p for p, e in zip(labels.positive, data) if e.source == "corrected"]
@@ -175,7 +176,7 @@ def test_pre_training_uses_the_whole_return_and_fine_tuning_n_steps(monkeypatch)
     monkeypatch.setattr(recap, "predict_values", lambda value, episodes: [V])
     R = returns(30, True, 50)
     assert label(None, [e], Settings(), 0).epsilon["fold_shirt"] == pytest.approx(threshold(R - V, 0.3))
-    assert label(None, [e], Settings(lookahead=7), 1).epsilon["fold_shirt"] == pytest.approx(threshold(advantages(R, V, 7), 0.4))
+    assert label(None, [e], Settings(lookahead=7, positive=0.4), 1).epsilon["fold_shirt"] == pytest.approx(threshold(advantages(R, V, 7), 0.4))
 
 
 # ---------------------------------------------------------------- Sec. III: the improvement theorem, exactly, on a bandit
@@ -350,11 +351,27 @@ def test_score_against_a_bootstrap():
 
 
 def test_outcome_auc_by_counting_pairs(monkeypatch):
-    episodes = [episode(5, success=ok) for ok in (True, True, False, False)]
-    middles = [-0.1, -0.5, -0.5, -0.9]
-    monkeypatch.setattr(recap, "predict_values", lambda v, es: [np.array([9, 9, m, 9, 9]) for m in middles])
+    """At one common step, here 5 // 2 = 2; an episode that is over by then does not count."""
+    episodes = [episode(T, success=ok) for T, ok in ((5, True), (4, True), (9, False), (6, False), (2, False))]
+    at_2 = [-0.1, -0.5, -0.5, -0.9, None]
+    values = [np.where(np.arange(len(e)) == 2, m or 0, -np.arange(len(e)) * 1.0) for e, m in zip(episodes, at_2)]
+    monkeypatch.setattr(recap, "predict_values", lambda v, es: values[:len(es)])
     assert outcome_auc(None, episodes) == (1 + 1 + 0.5 + 1) / 4
     assert outcome_auc(None, episodes[:2]) is None
+
+
+def test_unlabelled_or_no_episodes_have_no_score():
+    with pytest.raises(ValueError, match="labelled"):
+        score([episode(3, success=None)])
+    with pytest.raises(ValueError, match="labelled"):
+        score([])
+
+
+def test_a_diverging_training_stops_before_it_ruins_the_weights():
+    network = torch.nn.Linear(1, 1)
+    with pytest.raises(ValueError, match="gradient norm nan at step 0"):
+        recap.optimise(network, lambda: network.weight.sum() * float("nan"), 3, 1e-3, "policy")
+    assert torch.isfinite(network.weight).all()
 
 
 def test_seeds_of_different_purposes_do_not_meet():
@@ -500,7 +517,7 @@ def complaint(capsys, *arguments):
     (["--task", "juggle"], ["task", "juggle", "fold_shirt"]), (["--iterations", "-1"], ["iterations", "-1", ">= 0"]),
     (["--beta", "-0.5"], ["beta", "-0.5", ">= 0"]), (["--beta", "nan"], ["beta", "nan"]), (["--device", "tpu"], ["device", "tpu"]),
     (["--positive", "1.5"], ["positive", "1.5"]), (["--batch", "0"], ["batch", "0"]), (["--seed", "x"], ["seed", "x"]),
-    (["--execute", "9"], ["execute", "9", "8"])])
+    (["--execute", "9"], ["execute", "9", "8"]), (["--dropout", "0"], ["dropout", "(0, 1)"])])
 def test_bad_arguments(capsys, arguments, words, tmp_path):
     line = complaint(capsys, *arguments, "--out", str(tmp_path / "new"))
     assert all(word in line for word in words), line
