@@ -80,6 +80,8 @@ def integrate(f, omega, steps):
 
     f: callable (a (N, H, A), eta (N,)) -> (N, H, A); omega (N, H, A); steps: int >= 1.  -> actions (N, H, A)
     """
+    if steps < 1:
+        raise ValueError(f"steps: {steps}, expected at least 1")
     a = omega
     for i in range(steps):
         eta = torch.full((len(a),), i / steps, dtype=a.dtype, device=a.device)

@@ -232,7 +232,8 @@ def stack_steps(episodes, device="cpu", horizon=PolicyConfig().horizon):
 
 def optimise(network, draw_loss, n_steps, learning_rate, name):
     """AdamW, a short warm-up, a cosine to zero: one loop for V, π and the baselines.  `draw_loss()` draws a batch."""
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    fused = next(network.parameters()).device.type != "mps"        # one call per step; not in every release on mps
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=fused)
     warmup = min(50, n_steps // 10 + 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min((i + 1) / warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * i / n_steps)))

@@ -644,7 +644,7 @@ def test_likelihood_bound_without_the_indicator_is_eq_10():
 def test_likelihood_bound_keeps_away_from_eta_1():
     policy, (omega, eta) = make_policy(), make_draws(make_policy())
     batch = make_batch(policy)
-    for bad in (0.9995, 1.0, 1.5):
+    for bad in (0.9995, 1.0, 1.5, math.nan):
         with pytest.raises(ValueError, match="eta"):
             likelihood_bound(policy, batch, omega, torch.where(torch.arange(3) == 1, bad, eta))
     for largest in (ETA_MAX, torch.tensor(ETA_MAX, dtype=torch.float32)):        # in single precision, too

@@ -336,6 +336,17 @@ def test_chunks_are_executed_for_the_first_steps_and_then_replaced(monkeypatch):
     assert len(predictions) == -(-len(calls) // 2)
 
 
+def test_collect_acts_with_the_indicator_and_guidance_it_was_asked_for(monkeypatch):
+    asked = []
+
+    def sample(policy, observation, prompt, subtask, indicator, beta, steps, omega):
+        asked.append((indicator, beta, steps))
+        return torch.zeros(len(prompt), 8, 6)
+    monkeypatch.setattr(recap, "sample_actions", sample)
+    collect(Settings(euler=3), sim_tasks.TASKS["fold_collar"], [0], VLA(), beta=2.5, indicator=False)
+    assert set(asked) == {(False, 2.5, 3)}
+
+
 def test_score_against_a_bootstrap():
     rng = np.random.default_rng(0)
     episodes = [episode(int(T), success=bool(ok)) for T, ok in zip(rng.integers(10, 50, 300), rng.random(300) < 0.7)]
@@ -460,7 +471,10 @@ def test_every_iteration_restarts_from_the_pretrained_networks_and_data_only_gro
     monkeypatch.setattr(recap, "train_policy", policy_spy)
     monkeypatch.setattr(recap, "train_value", value_spy)
     out = str(tmp_path)
-    recap.recap(recap.Run(Settings(**(TINY | dict(iterations=2))), out, recap.KINDS))
+    run = recap.Run(Settings(**(TINY | dict(iterations=2))), out, recap.KINDS)
+    recap.recap(run)
+    for labels in run.labels:                                              # ε_ℓ is that of the newest rollouts
+        assert labels["positive_fraction_rollouts"] == pytest.approx(0.4, abs=0.01)
     kinds = [kind for kind, *_ in calls]
     assert kinds == ["value", "policy"] * 4                                # pre-training, SFT, k = 1, k = 2
     for kind, name in (("policy", "pi_pre"), ("value", "V_pre")):
