@@ -138,8 +138,8 @@ def advantages(returns, values, n=None):
     """App. F: A(o_t, a_t) = Σ_{u=t}^{t+N-1} r_u + V(o_{t+N}) - V(o_t), for one episode.  -> float (T,)
 
     returns (T,) normalised as `values` (T,) are; n: N in steps, None is N = T (pre-training), where A = R_t - V(o_t).
-    The normalised reward is r_u = R_u - R_{u+1}, so the sum telescopes to R_t - R_{t+N}.  Past the end of the episode there is nothing to
-    bootstrap from (a time-out is a failure, not a truncation): the sum runs to T and A = R_t - V(o_t).
+    The normalised reward is r_u = R_u - R_{u+1}, so the sum telescopes to R_t - R_{t+N}.  Past the end of the episode
+    there is nothing to bootstrap from (a time-out is a failure, not a truncation): the sum runs to T, A = R_t - V(o_t).
     (App. F prints the pre-training sum from t' = 0; read as t' = t, else it would be no advantage.)
     """
     returns, values = np.asarray(returns, float), np.asarray(values, float)
@@ -553,6 +553,13 @@ def draw_pictures(run, metrics):
 
 # ---------------------------------------------------------------- command line
 
+def check_device(device):
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[device]:
+        raise ValueError(f"--device: {device} is not available on this machine, expected one of "
+                         + ", ".join(name for name, ok in available.items() if ok))
+
+
 def open_run(args):
     """The `Run` that the command line asks for.  ValueError if its folder holds something else."""
     given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None}
@@ -561,12 +568,15 @@ def open_run(args):
             raise ValueError(f"--resume {args.resume}: goes with no other option, a run keeps its settings")
         try:
             with open(os.path.join(args.resume, "settings.json")) as file:
-                return Run(Settings(**json.load(file)), args.resume, KINDS)
+                settings = Settings(**json.load(file))
         except FileNotFoundError:
             raise ValueError(f"--resume: {args.resume} holds no settings.json, expected the folder of a run") from None
         except (TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{args.resume}/settings.json: not the settings of a run ({error})") from None
+        check_device(settings.device)
+        return Run(settings, args.resume, KINDS)
     settings = Settings(**((QUICK if args.quick else {}) | given))
+    check_device(settings.device)         # before the folder is made
     out = args.out
     if out is None:
         n = 0
@@ -590,10 +600,6 @@ def main(argv=None):
             print(summary(args.summary))
             return 0
         run = open_run(args)
-        available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if not available[run.settings.device]:
-            raise ValueError(f"--device: {run.settings.device} is not available on this machine, expected one of "
-                             + ", ".join(name for name, ok in available.items() if ok))
         recap(run)
         finish(run)
     except ValueError as error:

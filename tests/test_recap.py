@@ -538,6 +538,12 @@ def test_bad_arguments(capsys, arguments, words, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_is_made(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "cuda is not available" in complaint(capsys, "--device", "cuda", "--out", str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_folder_with_something_in_it_is_left_alone(capsys, tiny, tmp_path):
     out, _ = tiny
     before = {name: os.stat(os.path.join(out, name)).st_mtime_ns for name in os.listdir(out)}
