@@ -143,7 +143,7 @@ def table(metrics):
     if last["name"].startswith("recap"):
         sft = next(x for x in metrics["stages"] if x["name"] == "offline_rl_sft")
         best = best_before_recap(metrics["stages"])
-        ratio = lambda a, b: f"× {a / b:.2f}" if b else "× inf"
+        ratio = lambda a, b: f"× {a / b:.2f}" if b else "undefined (0 before)"
         lines.append(f"{last['name']} at β = {last['beta']:g}: throughput {ratio(last['throughput'], sft['throughput'])}, "
                      f"failures {ratio(1 - last['success'], 1 - sft['success'])} of offline RL + SFT; "
                      f"throughput {ratio(last['throughput'], best['throughput'])} of {best['name']}, the best before")
