@@ -516,8 +516,7 @@ def count_labels(run, labels, episodes, k):
 
 def finish(run):
     """metrics.json, the pictures, the table."""
-    seconds = run.json("seconds", lambda: time.time() - run.started)      # of the last process, where a run was resumed
-    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": seconds,
+    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": run.seconds(),
                "stages": run.stages, "value": run.value_report, "labels": run.labels}
     write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))
     draw_pictures(run, metrics)
@@ -600,6 +599,7 @@ def main(argv=None):
             print(summary(args.summary))
             return 0
         run = open_run(args)
+        torch.set_num_threads(1)      # products this small gain nothing from a second core, and lose much if it is busy
         recap(run)
         finish(run)
     except ValueError as error:

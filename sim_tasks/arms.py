@@ -43,7 +43,7 @@ GRASP_RADIUS = 0.075       # m: the gripper takes hold of the half
 GOOD_RADIUS = 0.035        # m: ... and well
 SLIP_DISTANCE = 0.07       # m from where it was grasped: there an edge grasp slips
 SAFE_SPEED = 0.026         # m per step: slipping faster than this loses the item
-RELEASE_RADIUS = 0.06      # m from the goal
+RELEASE_RADIUS = 0.08      # m from the goal
 
 NOTHING, EDGE, GOOD = 0, 1, 2      # World.hold
 MAX_STAGES = 6
