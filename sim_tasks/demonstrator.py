@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arms import EDGE, GOOD_RADIUS, NOTHING, inverse_kinematics
+from .arms import EDGE, GOOD_RADIUS, NOTHING, SAFE_SPEED, inverse_kinematics
 
 MAX_ATTEMPTS = 12      # grasps per stage and arm for which errors are drawn
 
@@ -23,16 +23,18 @@ class Skill:
     reckless: float = 0.2             # P(keeps his pace with an edge grasp; else he slows down), per grasp
     pause: float = 0.05               # P(a pause begins) per step
     wrong: float = 0.5                # P(goes the wrong way) per episode, where there are two
+    hasty: float = 0.2                # P(keeps his pace with what can spill; else he slows down), per stage
     aim_noise: float = 0.006          # m
 
 
 MIXED = Skill()                                                        # the pre-training mix
 GOOD = Skill(careful=0.75, pace_p=(0.3, 0.5, 0.2), pause=0.04)       # "high-quality SFT" demonstrations
-BEST = Skill(careful=1.0, careful_again=1.0, paces=(0.032,), pace_p=(1.0,), pause=0.0, wrong=0.0)
-COACH = Skill(careful=1.0, careful_again=1.0, paces=(0.017,), pace_p=(1.0,), pause=0.0, wrong=0.0)   # corrections:
+BEST = Skill(careful=1.0, careful_again=1.0, paces=(0.032,), pace_p=(1.0,), pause=0.0, wrong=0.0, hasty=0.0)
+COACH = Skill(careful=1.0, careful_again=1.0, paces=(0.017,), pace_p=(1.0,), pause=0.0, wrong=0.0, hasty=0.0)   # corrections:
 # careful, but not fast ("even expert human operators cannot ... improve subtle aspects, such as overall speed")
 
-EDGE_PACE = 0.014      # m per step: how fast one carries an edge grasp that one has noticed
+EDGE_PACE = 0.014      # m per step: how fast one carries an edge grasp that one has noticed, where SAFE_SPEED is safe
+FULL_PACE = 0.6        # ... and what can spill, as a fraction of the speed at which it does
 SHORT = 0.056          # a careless operator stops that far from the handle, m
 ARRIVED = 0.010        # m
 
@@ -50,7 +52,7 @@ class Operator:
         self.reckless = np.empty((n, stages, 2, MAX_ATTEMPTS), bool)
         self.aim_error = np.empty((n, stages, 2, MAX_ATTEMPTS, 2))
         self.pausing = np.zeros((n, limit), bool)
-        self.goes_wrong = np.zeros(n, bool)
+        self.goes_wrong, self.hasty = np.zeros(n, bool), np.zeros((n, stages), bool)
         careful = np.where(np.arange(MAX_ATTEMPTS) == 0, skill.careful, skill.careful_again)
         for i, seed in enumerate(seeds):                       # all chance comes from the copy's own seed
             rng = np.random.default_rng([21, seed])
@@ -61,6 +63,7 @@ class Operator:
             for t in np.flatnonzero(rng.random(limit) < skill.pause):
                 self.pausing[i, t:t + rng.integers(3, 8)] = True
             self.goes_wrong[i] = spec.stages[0].wrong_goals is not None and rng.random() < skill.wrong
+            self.hasty[i] = rng.random(stages) < skill.hasty
 
     def act(self, world):
         """Joint targets and gripper openings (n, 6) for the state that the world is in."""
@@ -93,10 +96,13 @@ class Operator:
         stands = waits | arrived | pause | empty_and_closed
         pace = np.tile(self.pace[rows, stage][:, None], 2)                  # (n, arm)
         slows = (world.hold == EDGE) & ~self.reckless[rows[:, None], stage[:, None], arms, attempt]
-        pace = np.where(slows, np.minimum(pace, EDGE_PACE), pace)
+        edge_pace = EDGE_PACE * (world.safe_speed / SAFE_SPEED)[rows, stage, None]             # (n, 1)
+        pace = np.where(slows, np.minimum(pace, edge_pace), pace)
+        full_pace = np.where(self.hasty, np.inf, FULL_PACE * world.spill_speed)[rows, stage, None]
+        pace = np.where(held, np.minimum(pace, full_pace), pace)
         step = np.where(stands, 0, np.minimum(length, pace))
         way = way * (step / np.maximum(length, 1e-9))[..., None]
-        joints = inverse_kinematics(hands + way)
+        joints = inverse_kinematics(hands + way, world.body)
         joints = np.where(stands[..., None], world.joints, joints)
 
         # gripper: closed while carrying, closing at the handle, else open

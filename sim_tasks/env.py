@@ -3,19 +3,22 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from .arms import ACTION_DIM, CONTROL_HZ, JOINT_HIGH, JOINT_LOW, KEYPOINT_DIM, N_KEYPOINTS, World
+from .arms import ACTION_DIM, CONTROL_HZ, JOINT_HIGH, JOINT_LOW, KEYPOINT_DIM, N_KEYPOINTS, STATIC, World
 from .render import draw
 
 
 class BimanualEnv(gymnasium.Env):
-    """Base of the tasks: a subclass names its `task`.  `info` holds success, stages, subtask and prompt."""
+    """Base of the tasks: a subclass names its `task`.  `info` holds success, failure, stages, subtask and prompt.
+
+    body: the robot, one of `arms.BODIES` or another `Body`.
+    """
     metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
     task = None              # a TaskSpec; not `spec`, which Gymnasium keeps for its own EnvSpec
 
-    def __init__(self, render_mode=None):
+    def __init__(self, render_mode=None, body=STATIC):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode: {render_mode!r}, expected None or 'rgb_array'")
-        self.render_mode, self.world = render_mode, None
+        self.render_mode, self.body, self.world = render_mode, body, None
         low = np.tile(np.append(JOINT_LOW, 0.0), 2).astype(np.float32)      # (6,)
         high = np.tile(np.append(JOINT_HIGH, 1.0), 2).astype(np.float32)
         self.action_space = spaces.Box(low, high, (ACTION_DIM,), np.float32)
@@ -26,10 +29,14 @@ class BimanualEnv(gymnasium.Env):
             "keypoints": spaces.Box(-key_high, key_high, (N_KEYPOINTS, KEYPOINT_DIM), np.float32)})
 
     def reset(self, *, seed=None, options=None):
+        """Gymnasium's pair.  options {"item": name} chooses the item; ValueError for any other option or item."""
         super().reset(seed=seed)
+        options = {"item": None} | (options or {})
+        if len(options) > 1:
+            raise ValueError(f"options: {sorted(options)}, expected 'item' alone")
         # the seed names the episode, as in `World`; later episodes draw theirs from the generator
         episode = seed if seed is not None else int(self.np_random.integers(2**31))
-        self.world = World(self.task, [episode])
+        self.world = World(self.task, [episode], self.body, **options)
         return self._observation(), self._info()
 
     def step(self, action):
@@ -50,12 +57,13 @@ class BimanualEnv(gymnasium.Env):
         if self.world is None:
             raise gymnasium.error.ResetNeeded("render() before reset(): there is nothing to see yet")
         seen = self._observation()
-        return draw(seen["state"], seen["keypoints"], self.task)
+        return draw(seen["state"], seen["keypoints"], self.task, body=self.body)
 
     def _observation(self):
         return {key: value[0] for key, value in self.world.observe().items()}
 
     def _info(self):
         w = self.world
-        return {"success": bool(w.success[0]), "stages": np.arange(len(self.task.stages)) < w.stage[0],
-                "subtask": str(w.subtasks()[0]), "prompt": self.task.prompt}
+        return {"success": bool(w.success[0]), "failure": str(w.failure[0]),
+                "stages": np.arange(len(self.task.stages)) < w.stage[0],
+                "subtask": str(w.subtasks()[0]), "prompt": str(w.prompts()[0])}

@@ -20,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .arms import BASES, RELEASE_RADIUS, forward_kinematics
+from .arms import MAX_STAGES, MIRROR, RELEASE_RADIUS, STATIC, forward_kinematics
 
 SUPERSAMPLE = 3                       # drawn that many times larger, then averaged: anti-aliasing
 VIEW, LEFT, TOP = 1.46, -0.73, 1.17   # the square that is seen: its side and its upper left corner, m
@@ -198,11 +198,11 @@ def mark(pen, handle, edge, good, carried, placed, right):
         pen.disc(handle, 0.020, LIGHT, DARK)
 
 
-def draw(state, keypoints, task, size=240):
+def draw(state, keypoints, task, size=240, body=STATIC):
     """The table as seen from above in one observation.
 
-    state (6,): joint angles (rad) and gripper openings (0-1), [left 2 + 1, right 2 + 1]; keypoints (4, 17) as in
-    `World.observe`; task: a TaskSpec or its name -> uint8 (size, size, 3).  `size` in pixels.
+    state (6,): joint angles (rad) and gripper openings (0-1), [left 2 + 1, right 2 + 1]; keypoints (4, 20) as in
+    `World.observe`; task: a TaskSpec or its name; body: the robot -> uint8 (size, size, 3).  `size` in pixels.
     """
     if isinstance(task, str):
         from . import TASKS                                                     # here: the tasks import this module
@@ -212,7 +212,7 @@ def draw(state, keypoints, task, size=240):
     handles, goals = keys[:2, :2], keys[2:, :2]                                 # (arm, xy)
     active, status = np.flatnonzero(keys[:2, 6] > 0.5), keys[:2, 7:11]          # arms with a part; (arm, 4)
     right = np.hypot(*(handles - goals).T) < RELEASE_RADIUS                     # (arm,)
-    k = int(keys[0, 11:].argmax())                                              # the current stage, or the last one
+    k = int(keys[0, 11:11 + MAX_STAGES].argmax())                                              # the current stage, or the last one
     stage, pen = task.stages[k], Pen(size)
 
     # the table, what has been done, what is to be done
@@ -233,11 +233,11 @@ def draw(state, keypoints, task, size=240):
             pen.cross(wrong, PURPLE)
 
     # the arms, and on top of them how they hold what they hold
-    straight = np.stack([state[:, 0], np.zeros(2)], -1)                         # (arm, joint): an elbow is half way
-    elbows = (BASES + forward_kinematics(straight)) / 2                         # ... to where a straight arm ends
-    hands = forward_kinematics(state[:, :2])
+    bases, upper = np.array(body.bases), np.array(body.links)[:, :1]            # (arm, xy), (arm, 1)
+    elbows = bases + upper * np.stack([MIRROR * np.cos(state[:, 0]), np.sin(state[:, 0])], -1)      # (arm, xy)
+    hands = forward_kinematics(state[:, :2], body)
     for i in range(2):
-        arm(pen, BASES[i], elbows[i], hands[i], state[i, 2])
+        arm(pen, bases[i], elbows[i], hands[i], state[i, 2])
     for i in active:
         mark(pen, handles[i], *status[i], right[i])
     return np.array(pen.image.reduce(SUPERSAMPLE))
