@@ -17,15 +17,16 @@ import torch
 from torch import nn
 
 PROMPT_LENGTH, SUBTASK_LENGTH = 5, 2                  # words of ℓ_t with the metadata s, and of ℓ̂
-STATE_DIM, N_KEYPOINTS, KEYPOINT_DIM = 6, 4, 17      # one observation; see sim_tasks.arms.World.observe
+STATE_DIM, N_KEYPOINTS, KEYPOINT_DIM = 6, 4, 20      # one observation; see sim_tasks.arms.World.observe
 NEAR = 0.1                                           # rad: tanh(offset / NEAR) resolves the last centimetres
 CAMERAS = ("base", "left_wrist", "right_wrist")      # the three images of the paper's station (Fig. 5), as in sim_tasks.cameras
 IMAGE, PATCH = 24, 8                                 # pixels: side of an image (paper: 448) and of a patch
 PATCHES = (IMAGE // PATCH) ** 2                      # per image
 
-# Every word that a prompt, a subtask or the indicator may use.  "subtask:", "action:" and "value:" mark where
-# the model is to continue; "" pads.
-VOCABULARY = ("", "subtask:", "Advantage:", "positive", "negative", "action:", "value:",
+# Every word that a prompt, a subtask or the indicator may use.  "subtask:", "action:", "value:" and "answer:"
+# mark where the model is to continue; "" pads.
+VOCABULARY = ("", "subtask:", "Advantage:", "positive", "negative", "action:", "value:", "answer:",
+              "fast", "slow", "careful", "careless",
               "fold", "shirt", "collar", "up", "build", "box", "flatten", "sleeves", "stack", "pick", "sheet",
               "label", "place")
 WORD_ID = {word: i for i, word in enumerate(VOCABULARY)}
@@ -103,7 +104,7 @@ class Backbone(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def embed_observation(self, observation):
-        """{"state": (B, 6), "keypoints": (B, 4, 17)} -> tokens (B, 5, width): keypoints, then q_t.
+        """{"state": (B, 6), "keypoints": (B, 4, 20)} -> tokens (B, 5, width): keypoints, then q_t.
 
         With cameras, images (B, 24, 24, 3), uint8, under their names in the place of "keypoints": one token per patch.
         """

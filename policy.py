@@ -304,7 +304,7 @@ class VLA(nn.Module):
     def terms(self, batch, omega, eta, weight=None):
         """The factors of Eq. (6), per sample: two cross-entropies, and the flow loss in the place of the first factor.
 
-        batch: dict with state (B, 6), keypoints (B, 4, 17) or images, prompt (B, 5), subtask (B, 2), positive (B,), omit (B,),
+        batch: dict with state (B, 6), keypoints (B, 4, 20) or images, prompt (B, 5), subtask (B, 2), positive (B,), omit (B,),
         chunk (B, H, A) normalised, tokens (B, 12); omega (B, R, H, A), eta (B, R): R draws per sample.
         weight: callable η -> α_η, or None.  -> {"subtask", "tokens", "flow"}: (B,); "flow" per draw: (B, R)
         """
@@ -355,7 +355,7 @@ def predict_subtask(policy, observation, prompt):
 def sample_actions(policy, observation, prompt, subtask, indicator=True, beta=1.0, steps=5, omega=None):
     """a_{t:t+H} ~ π̂ of Eq. (2) / (12): absolute joint targets and gripper openings, (B, H, A).
 
-    observation {"state": (B, 6), "keypoints": (B, 4, 17)} or images, prompt (B, 5) and subtask (B, 2) ids; indicator True or
+    observation {"state": (B, 6), "keypoints": (B, 4, 20)} or images, prompt (B, 5) and subtask (B, 2) ids; indicator True or
     False, or None for the unconditional policy; beta >= 0: 1 samples the conditional policy, 0 the
     unconditional, above 1 sharpens; steps: Euler steps; omega (B, H, A): the noise (drawn when None).
     """

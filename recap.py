@@ -44,7 +44,7 @@ from policy import (FLOW_WEIGHTS, PROMPT_LENGTH, SUBTASK_LENGTH, PolicyConfig, V
                     sample_actions)
 from runs import Run, summary, table, write_text
 from settings import QUICK, Settings, parse
-from sim_tasks.arms import CONTROL_HZ, World
+from sim_tasks.arms import BODIES, CONTROL_HZ, STATIC, World
 from sim_tasks.demonstrator import COACH, GOOD, MIXED, Gate, Operator
 from sim_tasks.render import draw, write_gif
 from training import (draw_prompts, episode_seeds, flow_loss_by_eta, generator, optimise, perceive, predict_values,
@@ -97,15 +97,17 @@ def supervised(run, D_demo, D):
 
 
 def generalist(run, specialists):
-    """The last line of Sec. IV-C: one V and one policy from scratch on all D_ℓ, evaluated beside the specialists.
+    """The end of Sec. IV-C: one V and one policy from scratch on all D_ℓ, evaluated beside the specialists.
 
-    specialists: folders of finished runs, one per task; run: takes its settings from the command line, its task is the
-    first specialist's.  -> {task: stage of the specialist's best β}
+    specialists: folders of finished runs, one per task.  -> {task: the specialist's last stage}
     """
     s, D, theirs = run.settings, [], {}
     for folder in specialists:
-        with open(os.path.join(folder, "metrics.json")) as file:
-            metrics = json.load(file)
+        try:
+            with open(os.path.join(folder, "metrics.json")) as file:
+                metrics = json.load(file)
+        except FileNotFoundError:
+            raise ValueError(f"--generalist: {folder} holds no metrics.json, expected the folder of a finished run") from None
         theirs[metrics["task"]] = metrics["stages"][-1]
         for k in range(metrics["settings"]["iterations"] + 1):
             D += load_dataset(os.path.join(folder, f"D_{k}.npz"))
@@ -300,11 +302,12 @@ def eq3_loss(policy, batch, omega, eta, tokens=1.0, weight=None):
     return terms["subtask"].mean() + tokens * terms["tokens"].mean() + 10 * terms["flow"].mean()
 
 
-def train_policy(policy, episodes, s, n_steps, labels, loss=None, columns=None, dropout=None):
+def train_policy(policy, episodes, s, n_steps, labels, loss=None, columns=None, dropout=None, keep=None):
     """Minimise Eq. (3) over the steps of `episodes`, I_t omitted at random.  -> (policy, log)
 
     loss(policy, batch, omega (B, R, H, A), eta (B, R)) -> scalar: eq3_loss when None, the baselines pass their own;
-    columns: more per-step arrays (M,) for its batch; dropout: s.dropout when None, 1 trains without the indicator.
+    columns: more per-step arrays (M,) for its batch; dropout: s.dropout when None, 1 trains without the indicator;
+    keep: bool (M,), the steps to draw from, all when None.
     """
     loss = partial(eq3_loss, tokens=float(s.token_loss), weight=FLOW_WEIGHTS[s.flow_weight]) if loss is None else loss
     steps = stack_steps(episodes, s.device, policy.config.horizon, policy.config.cameras)
@@ -320,8 +323,12 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=None, columns=None, 
     dropout = s.dropout if dropout is None else dropout
     g, ask = generator(s.seed, f"policy {M}"), web_batches(s, policy.config.cameras, s.web, B, "web policy")
 
+    kept = torch.arange(M) if keep is None else torch.as_tensor(keep).nonzero()[:, 0]
+    if len(kept) == 0:
+        raise ValueError(f"keep: none of {M} steps, expected at least one to train on")
+
     def draw_batch():
-        index = torch.randint(M, (B,), generator=g)
+        index = kept[torch.randint(len(kept), (B,), generator=g)]
         batch = {key: x[index] for key, x in steps.items()}
         if s.metadata:
             draw_prompts(batch, s.metadata_dropout, g)
@@ -339,29 +346,41 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=None, columns=None, 
 
 # ---------------------------------------------------------------- acting: demonstrations, rollouts, corrections
 
-def demonstrate(s, task, skill, purpose):
+def multi_task_demonstrations(s):
+    """D_demo: every task of pre-training, by operators of mixed quality; with s.bodies also on other robots (Sec. IV)."""
+    episodes = []
+    for task in s.pretraining:
+        for body in BODIES.values() if s.bodies else (STATIC,):
+            purpose = "pretraining" if body is STATIC else f"pretraining on {body.name}"
+            episodes += demonstrate(s, task, MIXED, purpose, body)
+    return episodes
+
+
+def demonstrate(s, task, skill, purpose, body=STATIC):
     """s.demonstrations episodes of a scripted operator of that skill."""
     seeds = episode_seeds(s.seed, f"{purpose} {task}", s.demonstrations)
-    return collect(s, sim_tasks.TASKS[task], seeds, operator_skill=skill)
+    return collect(s, sim_tasks.TASKS[task], seeds, operator_skill=skill, body=body)
 
 
 def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skill=None, coach=False, iteration=0,
-            purpose="rollout"):
+            purpose="rollout", body=STATIC, item=None, ask=""):
     """Run one episode per seed, side by side.  -> list of labelled `Episode`s
 
     policy alone: autonomous.  operator_skill alone: demonstrations.  policy with coach=True: an expert watches, takes
-    over when his `Gate` says so, and hands back where the next chunk begins.  purpose: names the stream of the noise ω.
+    over when his `Gate` says so, and hands back where the next chunk begins.  purpose: names the stream of the noise ω;
+    body, item: as in `World`; ask: metadata s to put into the policy's prompt.
     """
     if (policy is None) == (operator_skill is None):
         raise ValueError("policy, operator_skill: expected exactly one of them")
-    world, n = World(spec, seeds), len(seeds)
+    world, n = World(spec, seeds, body, item), len(seeds)
     operator = Operator(world, seeds, COACH if coach else operator_skill) if coach or policy is None else None
     gate = Gate(world) if coach else None
-    taken_over = np.zeros(n, bool)
+    taken_over, prompts = np.zeros(n, bool), world.prompts().tolist()
+    metadata = operator.metadata() if policy is None else [ask] * n
     if policy is not None:
         device, g = next(policy.parameters()).device, generator(s.seed, f"{purpose} {iteration} {coach} {n} {beta}")
         H, A = policy.config.horizon, policy.action_dim
-        prompt = torch.tensor([encode(spec.prompt, PROMPT_LENGTH)] * n, device=device)
+        prompt = torch.tensor([encode(f"{text} {ask}", PROMPT_LENGTH) for text in prompts], device=device)
         subtask = torch.zeros(n, SUBTASK_LENGTH, dtype=torch.long, device=device)
         chunk = np.zeros((n, H, A))
     log = {name: [] for name in ("state", "keypoints", "actions", "subtask", "intervention")}
@@ -375,13 +394,15 @@ def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skil
             actions = operator.act(world)
         else:
             if t % s.execute == 0:
-                live = torch.as_tensor(np.flatnonzero(~world.done), device=device)
-                seen = {key: torch.as_tensor(x, device=device)[live] for key, x in observation.items()}
+                rows = np.flatnonzero(~world.done)
+                seen = perceive({key: x[rows] for key, x in observation.items()}, policy.config.cameras)
+                seen = {key: torch.as_tensor(x, device=device) for key, x in seen.items()}
+                live = torch.as_tensor(rows, device=device)
                 if t % (s.execute * s.subtask_every) == 0:
                     subtask[live] = predict_subtask(policy, seen, prompt[live])
                 omega = torch.randn(n, H, A, generator=g).to(device)[live]
-                chunk[live.cpu()] = sample_actions(policy, seen, prompt[live], subtask[live], indicator, beta, s.euler,
-                                                   omega).cpu().numpy()
+                chunk[rows] = sample_actions(policy, seen, prompt[live], subtask[live], indicator, beta, s.euler,
+                                             omega).cpu().numpy()
             actions = chunk[:, t % s.execute].copy()
             if taken_over.any():
                 actions[taken_over] = operator.act(world)[taken_over]
@@ -396,7 +417,7 @@ def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skil
     for i, T in enumerate(world.t):                # world.t stands still when an episode is over: its true length
         steps = {name: x[i, :T] for name, x in log.items()}
         episodes.append(Episode(
-            task=spec.name, prompt=spec.prompt, max_length=spec.max_steps,
+            task=spec.name, prompt=prompts[i], metadata=metadata[i], max_length=spec.max_steps,
             observations={key: steps[key] for key in ("state", "keypoints")}, actions=steps["actions"],
             subtask=steps["subtask"], intervention=steps["intervention"], success=bool(world.success[i]),
             stages=np.arange(len(spec.stages)) < world.stage[i], source=source, iteration=iteration))
@@ -453,15 +474,42 @@ def outcome_auc(value, episodes):
 KINDS = {"VLA": (VLA, PolicyConfig), "ValueFunction": (ValueFunction, ValueConfig)}
 
 
-def evaluate(run, name, policy, beta=1.0, indicator=True):
-    """Success and throughput on the evaluation episodes, the same ones for every policy of the run."""
+def evaluate(run, name, policy, beta=1.0, indicator=True, task=None):
+    """Success and throughput on the evaluation episodes, the same ones for every policy of the run.
+
+    task: the run's own when None.  Tasks with items are measured on the hardest one, as the paper does; and on as many
+    episodes of all items, which "items" reports one by one.
+    """
     s = run.settings
+    spec = sim_tasks.TASKS[task or s.task]
 
     def make():
-        begun = time.time()
-        episodes = collect(s, sim_tasks.TASKS[s.task], episode_seeds(s.seed, "evaluation", s.episodes), policy, beta, indicator)
-        return {"name": name, "beta": beta} | score(episodes) | {"seconds": time.time() - begun}
+        begun, seeds = time.time(), episode_seeds(s.seed, "evaluation", s.episodes)
+        episodes = collect(s, spec, seeds, policy, beta, indicator, item=spec.measured, ask=s.ask)
+        stage = {"name": name, "beta": beta} | score(episodes) | {"subtask_accuracy": subtask_accuracy(policy, episodes, s)}
+        if spec.items:
+            all_items = collect(s, spec, seeds, policy, beta, indicator, ask=s.ask)
+            stage["items"] = {item.name: score(mine) for item in spec.items
+                              if (mine := [e for e in all_items if e.prompt == f"{spec.prompt} {item.name}"])}
+        return stage | {"seconds": time.time() - begun}
     run.add_stage(run.json(f"eval_{name}_beta{beta:g}", make))
+
+
+def subtask_accuracy(policy, episodes, s):
+    """Fraction of steps under which the subtask ℓ̂ that the policy acts by is the annotated one.
+
+    ℓ̂ is predicted every s.subtask_every chunks and kept in between, so a new subtask is seen late, as in acting.
+    """
+    device, every = next(policy.parameters()).device, s.execute * s.subtask_every
+    steps = stack_steps(episodes, device, cameras=policy.config.cameras)
+    ends = np.cumsum([len(e) for e in episodes])
+    held = np.concatenate([end - len(e) + np.arange(len(e)) // every * every for end, e in zip(ends, episodes)])   # (M,)
+    when, index = np.unique(held, return_inverse=True)
+    predicted = []
+    for i in range(0, len(when), 1024):
+        seen = {key: x[when[i:i + 1024]] for key, x in steps.items()}
+        predicted.append(predict_subtask(policy, seen, seen["described"] if s.ask else seen["prompt"]))
+    return (torch.cat(predicted)[index] == steps["subtask"]).all(1).float().mean().item()      # (M, 2) -> (M,)
 
 
 def evaluate_demonstrations(run, D_demo):
@@ -477,7 +525,8 @@ def check_value(run, value, policy, k):
     def make():
         seeds = episode_seeds(s.seed, f"held out {k}", min(s.episodes, 150))
         episodes = collect(s, sim_tasks.TASKS[s.task], seeds, policy, iteration=k, purpose="held out")
-        return {"heldout_correlation": correlation(value, episodes, s), "outcome_auc": outcome_auc(value, episodes)}
+        return {"heldout_correlation": correlation(value, episodes, s), "heldout_loss": mean_value_loss(value, episodes, s),
+                "outcome_auc": outcome_auc(value, episodes)}
     run.value_report = run.json(f"value_{k}", make)
     run.say(f"V_{k} held out", ", ".join(f"{key} {x}" for key, x in run.value_report.items()))
 
@@ -503,6 +552,16 @@ def finish(run):
     draw_pictures(run, metrics)
     print(f"\n{table(metrics)}\n\n{run.out}: metrics.json, datasets and checkpoints (.npz), learning_curve.png, "
           "value_trace.png, before.gif, after.gif")
+
+
+def finish_generalist(run, specialists):
+    """metrics.json of the generalist, and a table: each task's specialist (its last stage) and the generalist."""
+    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": run.seconds(),
+               "stages": run.stages, "specialists": specialists}
+    write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))
+    for (task, theirs), ours in zip(specialists.items(), run.stages):
+        for name, x in (("specialist", theirs), ("generalist", ours)):
+            print(f"{task:<14}{name:<12}{x['success']:>7.1%} ± {x['success_se']:<6.1%}{x['throughput']:>6.0f} ± {x['throughput_se']:<4.0f}")
 
 
 def draw_pictures(run, metrics):
@@ -559,16 +618,18 @@ def open_run(args):
     check_device(settings.device)         # before the folder is made
     out = args.out
     if out is None:
-        n = 0
-        while os.path.exists(f"runs/{settings.task}-{n}"):
+        kind, n = "generalist" if args.generalist else settings.task, 0
+        while os.path.exists(f"runs/{kind}-{n}"):
             n += 1
-        out = f"runs/{settings.task}-{n}"
+        out = f"runs/{kind}-{n}"
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise ValueError(f"--out: {out} exists and is not an empty folder, expected a new one "
                          "(--resume goes on with an interrupted run)")
     os.makedirs(out, exist_ok=True)
     run = Run(settings, out, KINDS)
     run.json("settings", lambda: asdict(settings))
+    if args.generalist:
+        run.json("specialists", lambda: args.generalist)
     return run
 
 
@@ -581,8 +642,11 @@ def main(argv=None):
             return 0
         run = open_run(args)
         torch.set_num_threads(1)      # products this small gain nothing from a second core, and lose much if it is busy
-        recap(run)
-        finish(run)
+        if os.path.exists(run.path("specialists.json")):
+            finish_generalist(run, generalist(run, run.json("specialists", list)))
+        else:
+            recap(run)
+            finish(run)
     except ValueError as error:
         print(f"recap.py: error: {error}", file=sys.stderr)
         return 2

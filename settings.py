@@ -135,6 +135,8 @@ def parse(argv):
                                 help=f.metadata["help"] + ("" if f.default is None else f" (default {f.default})"))
     parser.add_argument("--out", help="output folder, new or empty (default runs/TASK-N, the first free N)")
     parser.add_argument("--quick", action="store_true", help="a first look in at most 30 seconds: little data, few steps")
+    parser.add_argument("--generalist", metavar="RUN", nargs="+", help="train one policy and one V from scratch on the data "
+                        "of these finished runs (one per task) and compare")
     parser.add_argument("--summary", metavar="OUT", nargs="+", help="only print the mean over finished runs (of several seeds)")
     parser.add_argument("--resume", metavar="OUT", help="go on with an interrupted run, with its settings")
     return parser.parse_args(argv)

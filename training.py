@@ -36,7 +36,7 @@ def generator(seed, purpose):
 # ---------------------------------------------------------------- from episodes to tensors
 
 def perceive(observation, cameras=()):
-    """What a network reads of {"state": (n, 6), "keypoints": (n, 4, 17)}: these, or state and the images of `cameras`.
+    """What a network reads of {"state": (n, 6), "keypoints": (n, 4, 20)}: these, or state and the images of `cameras`.
 
     The simulator's pictures are a function of state and keypoints, so episodes need not carry them.
     """
@@ -49,7 +49,7 @@ def perceive(observation, cameras=()):
 def stack_steps(episodes, device="cpu", horizon=PolicyConfig().horizon, cameras=()):
     """All steps of all episodes in a row: dict of tensors with leading axis M = Σ T.
 
-    state (M, 6), keypoints (M, 4, 17) or images of `cameras` (M, 24, 24, 3); ids of prompt (M, 5), of `described`, the
+    state (M, 6), keypoints (M, 4, 20) or images of `cameras` (M, 24, 24, 3); ids of prompt (M, 5), of `described`, the
     prompt with the metadata s (M, 5), and of subtask (M, 2); actions (M, H, A): the chunk a_{t:t+H} as sent, its last
     action repeated past the end of the episode.
     """

@@ -71,7 +71,7 @@ class ValueFunction(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, observation, prompt):
-        """observation {"state": (B, 6), "keypoints": (B, 4, 17)} or images, prompt ids (B, 5) -> logits (B, n_bins)."""
+        """observation {"state": (B, 6), "keypoints": (B, 4, 20)} or images, prompt ids (B, 5) -> logits (B, n_bins)."""
         return self.head(self._read(observation, prompt, "value:"))                      # (B, n_bins)
 
     def answer_logits(self, observation, question, answer):

@@ -96,6 +96,7 @@ class TaskSpec:
     spread: float        # half-width of the uniform jitter of the handles, m
     goal_spread: float = 0.01
     items: tuple = ()    # one of them per episode
+    measured: str | None = None      # the item that policies are measured on; None: as the episodes draw them
 
 
 def forward_kinematics(joints, body=STATIC):
