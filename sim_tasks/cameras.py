@@ -1,6 +1,7 @@
 """The three small cameras of the station, from stored observations alone: what `--vision` learns from.
 
-Stands for the base camera and the two wrist cameras of the paper (Fig. 5), scaled down from 448 to 24 pixels.
+Stands for the base camera and the two wrist cameras of the paper's station (Fig. 5), scaled down from 448 pixels a
+side (π0.6 model card) to 24, and from photographs to spots of colour.
 A picture is made from `state` and `keypoints`, not from a `World`: stored episodes get theirs at any time, the same
 ones to the bit.  Nothing here is random.
 
@@ -13,6 +14,7 @@ How to read a picture
                  carried), green released at its goal
   a wide spot    the cloth beside the handle; its colour is the stage (STAGE_INK).  It lies inwards of the handle:
                  the left half has it on its right, the right half on its left, and so they can be told apart
+                 (goals cannot; in all tasks the left goal is the one further left)
   pale           handles, cloths and goals that are not in play
   grey           the links; darker: the fingers
 
@@ -29,18 +31,16 @@ from .arms import (ACTION_DIM, BASES, LINK, MAX_STAGES, MIRROR, N_KEYPOINTS, REL
                    forward_kinematics)
 
 CAMERAS = ("base", "left_wrist", "right_wrist")
-SIZE = 24                                          # pixels a side; paper: 448
+SIZE = 24                                          # pixels a side
 PIXEL = np.array([1.5, 0.336, 0.336]) / SIZE       # m, per camera
 CENTRE = np.array([0.0, 0.45])                     # the point in the middle of the base picture, m
-BLUR = 1.7                                         # pixels: the smallest spot, so that it moves smoothly (anti-aliased)
+BLUR = 1.7                                         # pixels: spots are widened so that they move smoothly (anti-aliasing)
 BLOCK = 8                                          # copies drawn at once: temporaries stay in the cache
 
-# Spots, in the order of `spots`: 2 goals, 2 cloths, 2 handles, 4 fingers, 4 links of LINK_SPOTS each.
-LINK_SPOTS = 10
-GOAL_RADIUS, CLOTH_RADIUS, HANDLE_RADIUS, FINGER_RADIUS, LINK_RADIUS = RELEASE_RADIUS, 0.06, 0.035, 0.016, 0.035   # m
-RADIUS = np.repeat([GOAL_RADIUS, CLOTH_RADIUS, HANDLE_RADIUS, FINGER_RADIUS, LINK_RADIUS],
-                   [2, 2, 2, 4, 4 * LINK_SPOTS])   # (spots,)
-CLOTH = 0.07                                       # m from the handle to the middle of its cloth
+# Radii in m, in the order in which `spots` lists them: 2 goals, 2 cloths, 2 handles, 4 fingers, 4 links
+LINK_SPOTS = 10                                    # a link is a row of so many
+RADIUS = np.repeat([RELEASE_RADIUS, 0.06, 0.035, 0.016, 0.035], [2, 2, 2, 4, 4 * LINK_SPOTS])     # (spots,)
+CLOTH = 0.07                                       # m from a handle to the middle of its cloth
 
 # Inks: how much red, green and blue they absorb.  (0, 0, 1) looks yellow.
 GOAL_INK = np.array([0.0, 0.0, 0.7])
@@ -73,12 +73,12 @@ def spots(hands, forward, arms, keypoints):
     points = np.concatenate([goals, cloths, handles, hands - gap, hands + gap, links], 1)
 
     # columns of the keypoints: see `World.observe`
-    in_play, edge, well, carried, placed = (keypoints[:, :2, c, None] for c in range(6, 11))       # (n, arm, 1)
+    strength = PALE + (1 - PALE) * keypoints[:, :, 6, None]                                        # (n, 4, 1)
+    edge, well, carried, placed = (keypoints[:, :2, c, None] for c in range(7, 11))                # (n, arm, 1)
     free = 1 - np.clip(edge + well + placed, 0, 1)
     handle = free * FREE + well * WELL + edge * EDGE + carried * CARRIED + placed * PLACED         # (n, arm, rgb)
     cloth = keypoints[:, :2, 11:11 + MAX_STAGES] @ STAGE_INK                                       # (n, arm, rgb)
-    strength = PALE + (1 - PALE) * in_play
-    inks = [strength * GOAL_INK, strength * cloth, strength * handle,
+    inks = [strength[:, 2:] * GOAL_INK, strength[:, :2] * cloth, strength[:, :2] * handle,
             np.broadcast_to(FINGER_INK, (n, 4, 3)), np.broadcast_to(LINK_INK, (n, 4 * LINK_SPOTS, 3))]
     return points, np.concatenate(inks, 1)                                      # (n, 2 + 2 + 2 + 4 + 4*LINK_SPOTS, .)
 
