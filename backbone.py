@@ -28,7 +28,11 @@ PATCHES = (IMAGE // PATCH) ** 2                      # per image
 VOCABULARY = ("", "subtask:", "Advantage:", "positive", "negative", "action:", "value:", "answer:",
               "fast", "slow", "careful", "careless",
               "fold", "shirt", "collar", "up", "build", "box", "flatten", "sleeves", "stack", "pick", "sheet",
-              "label", "place")
+              "label", "place",
+              # questions and answers of web.py
+              "where", "left", "right", "handle", "hand", "near", "far", "what", "holds", "nothing", "edge", "well", "gripper",
+              "open", "closed", "how", "many", "held", "placed", "which", "arm", "nearer", "look",
+              "zero", "one", "two", "three", "four", "five", "six")
 WORD_ID = {word: i for i, word in enumerate(VOCABULARY)}
 
 

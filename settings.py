@@ -81,6 +81,7 @@ class Settings:
         words = lambda name, known: all(word in known for word in getattr(self, name).split())
         check("cameras", words("cameras", CAMERAS) and self.cameras, "some of " + ", ".join(CAMERAS))
         check("pretraining_tasks", words("pretraining_tasks", sim_tasks.TASKS), "some of " + ", ".join(sim_tasks.TASKS))
+        check("bodies", not (self.bodies and self.vision), "no other bodies with --vision: the pictures show the static robot")
         check("ask", words("ask", METADATA) and len(self.ask.split()) <= 2, "up to two of " + ", ".join(METADATA))
         check("ask", self.metadata or not self.ask, "nothing without --metadata: no network would know the words")
         for name, known in (("restart", ("pretrained", "last")), ("output", ("clean", "velocity")),

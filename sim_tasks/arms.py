@@ -130,6 +130,15 @@ def inverse_kinematics(hands, body=STATIC):
     return np.stack([shoulder, elbow], axis=-1)
 
 
+def joint_offsets(joints, points, body=STATIC):
+    """How far both arms' joints are from reaching points, rad: (n, P, 4), [left 2, right 2].
+
+    joints: (n, 2, 2) [arm, joint] in rad; points: (n, P, 2) in m.
+    """
+    reach = inverse_kinematics(np.repeat(points[:, :, None], 2, axis=2), body)    # (n, P, arm, joint)
+    return (reach - joints[:, None]).reshape(*points.shape[:2], 4)          # (n, P, arm*joint)
+
+
 class World:
     """n independent copies of a task that step together.
 
@@ -253,8 +262,7 @@ class World:
         n, k = self.n, self._current
         state = np.concatenate([self.joints, self.grippers[..., None]], -1).reshape(n, ACTION_DIM)   # (n, 2*(2+1))
         points = np.concatenate([self.handles, self.goal], axis=1)                                   # (n, 4, xy)
-        reach = inverse_kinematics(np.repeat(points[:, :, None], 2, axis=2), self.body)              # (n, 4, arm, joint)
-        reach = (reach - self.joints[:, None]).reshape(n, 4, 4)                                      # (n, 4, arm*joint)
+        reach = joint_offsets(self.joints, points, self.body)                                        # (n, 4, arm*joint)
         in_play = np.tile(self.active[k], 2)[..., None]                                              # (n, 4, 1)
         edge = self.hold == EDGE
         status = np.stack([edge, self.hold == GOOD, edge * self.carried / SLIP_DISTANCE, self.placed], -1)
