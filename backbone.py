@@ -39,11 +39,11 @@ WORD_ID = {word: i for i, word in enumerate(VOCABULARY)}
 def encode(text, length):
     """Words → ids, padded to `length`: a list of ints.  ValueError names unknown words and texts too long."""
     words = text.split()
-    for word in words:
-        if word not in WORD_ID:
-            near = difflib.get_close_matches(word, VOCABULARY, n=3, cutoff=0.5)
-            raise ValueError(f"text: unknown word {word!r} in {text!r}, expected words of backbone.VOCABULARY"
-                             + (f" (nearest: {', '.join(near)})" if near else ""))
+    unknown = [word for word in words if word not in WORD_ID]
+    if unknown:
+        near = [match for word in unknown for match in difflib.get_close_matches(word, VOCABULARY, n=1, cutoff=0.5)]
+        raise ValueError(f"text: unknown words {unknown} in {text!r}, expected words of backbone.VOCABULARY"
+                         + (f" (nearest: {', '.join(near)})" if near else ""))
     if len(words) > length:
         raise ValueError(f"text: {len(words)} words in {text!r}, expected at most {length}")
     return [WORD_ID[word] for word in words] + [0] * (length - len(words))
