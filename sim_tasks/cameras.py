@@ -6,7 +6,7 @@ A picture is made from `state` and `keypoints`, not from a `World`: stored episo
 ones to the bit.  Nothing here is random.
 
 How to read a picture
-  base           the table from above, 1.5 m square: 6 cm a pixel.  Everything is in it, centimetres hardly are
+  base           the table from above, 1.5 m square, 6 cm a pixel: everything, but the last centimetres are mere shades
   *_wrist        34 cm around that arm's hand, 1.4 cm a pixel.  The camera turns with the forearm: ahead is up,
                  the hand is always in the middle, between its two fingers
   yellow         a goal; its radius is RELEASE_RADIUS
