@@ -290,9 +290,10 @@ def test_a_linear_read_out_finds_the_handle():
     (np.zeros((2, 5)), np.zeros((2, 4, 17)), "shapes"),
     (np.zeros((2, 6)), np.zeros((3, 4, 17)), "shapes"),
     (np.zeros((2, 6)), np.zeros((2, 17)), "shapes"),
+    (np.zeros((2, 6)), np.zeros((2, 4, 16)), "at least 17"),
     (np.full((2, 6), np.nan), np.zeros((2, 4, 17)), "not finite"),
     (np.zeros((2, 6)), np.full((2, 4, 17), np.inf), "not finite"),
-), ids=("state", "numbers", "dimensions", "nan", "inf"))
+), ids=("state", "numbers", "dimensions", "columns", "nan", "inf"))
 def test_errors(state, keypoints, message):
     with pytest.raises(ValueError, match=message):
         cameras(state, keypoints)
