@@ -6,7 +6,7 @@ A picture is made from `state` and `keypoints`, not from a `World`: stored episo
 ones to the bit.  Nothing here is random.
 
 How to read a picture
-  base           the table from above, 1.5 m square: 6 cm a pixel.  Everything is in it, centimetres hardly are
+  base           the table from above, 1.5 m square, 6 cm a pixel: everything, but the last centimetres are mere shades
   *_wrist        34 cm around that arm's hand, 1.4 cm a pixel.  The camera turns with the forearm: ahead is up,
                  the hand is always in the middle, between its two fingers
   yellow         a goal; its radius is RELEASE_RADIUS
@@ -125,9 +125,10 @@ def cameras(state, keypoints):
     # float32, as they are stored: whoever passes more digits gets the same pictures
     state, keypoints = np.asarray(state, np.float32), np.asarray(keypoints, np.float32)
     n = len(state)
-    if state.shape != (n, ACTION_DIM) or keypoints.ndim != 3 or keypoints.shape[:2] != (n, N_KEYPOINTS):
+    columns = 11 + MAX_STAGES                      # that are drawn; there may be more
+    if state.shape != (n, ACTION_DIM) or keypoints[..., :columns].shape != (n, N_KEYPOINTS, columns):
         raise ValueError(f"state, keypoints: shapes {state.shape}, {keypoints.shape}, expected (n, {ACTION_DIM}), "
-                         f"(n, {N_KEYPOINTS}, columns)")
+                         f"(n, {N_KEYPOINTS}, at least {columns})")
     if not (np.isfinite(state).all() and np.isfinite(keypoints).all()):
         raise ValueError("state, keypoints: not finite, expected finite numbers")
     pictures = np.empty((len(CAMERAS), n, SIZE, SIZE, 3), np.uint8)

@@ -130,9 +130,10 @@ def slow_picture(camera, state, keypoints):
 
 
 def test_against_a_slow_painter():
-    state, keypoints = random_scenes(2, seed=3)
+    state, keypoints = random_scenes(5, seed=0)
+    assert all(0 < keypoints[:, :2, c].mean() < 1 for c in (IN_PLAY, EDGE, WELL, CARRIED, PLACED))      # all occur
     pictures = cameras(state, keypoints)
-    for i, camera in ((0, "base"), (0, "left_wrist"), (1, "right_wrist")):
+    for i, camera in enumerate(("base", "base", "base", "left_wrist", "right_wrist")):
         assert abs(pictures[camera][i] - slow_picture(camera, state[i], keypoints[i])).max() <= 1
 
 
@@ -289,9 +290,10 @@ def test_a_linear_read_out_finds_the_handle():
     (np.zeros((2, 5)), np.zeros((2, 4, 17)), "shapes"),
     (np.zeros((2, 6)), np.zeros((3, 4, 17)), "shapes"),
     (np.zeros((2, 6)), np.zeros((2, 17)), "shapes"),
+    (np.zeros((2, 6)), np.zeros((2, 4, 16)), "at least 17"),
     (np.full((2, 6), np.nan), np.zeros((2, 4, 17)), "not finite"),
     (np.zeros((2, 6)), np.full((2, 4, 17), np.inf), "not finite"),
-), ids=("state", "numbers", "dimensions", "nan", "inf"))
+), ids=("state", "numbers", "dimensions", "columns", "nan", "inf"))
 def test_errors(state, keypoints, message):
     with pytest.raises(ValueError, match=message):
         cameras(state, keypoints)
