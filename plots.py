@@ -20,10 +20,10 @@ from matplotlib.patches import ConnectionPatch
 BLUE, VERMILLION, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#6b6b6b"
 FONT = 10       # points
 
-LABELS = {"demonstrations": "demon-\nstrations", "supervised": "super-\nvised",
+LABELS = {"demonstrations": "demon-\nstrations", "supervised": "super-\nvised", "supervised_small": "super-\nvised,\nsmall",
           "supervised_sft": "super-\nvised\n+ SFT", "rl_pretrained": "RL pre-\ntrained",
           "offline_rl_sft": "offline RL\n+ SFT"}
-APART = ("demonstrations", "supervised", "supervised_sft")     # not ancestors of what Algorithm 1 returns
+APART = ("demonstrations", "supervised_small", "supervised", "supervised_sft")     # not ancestors of what Algorithm 1 returns
 
 
 def stage_label(name):
@@ -155,3 +155,56 @@ def value_trace(values, frames, frame_steps, title, fig=None, seconds_per_step=0
     ax.spines[["top", "right"]].set_visible(False)
     fig.suptitle(title, fontsize=11)
     return ax
+
+
+def bars(groups, fig=None):
+    """Figs. 7, 8, 9-12: throughput and success of named rows, one block of bars per task.  -> Figure
+
+    groups: {task: {row: {"throughput", "success": {"mean", "se" (None for one run), "n"}}}}, as in results/*.json.
+    Error bars are +-1 standard error over the n training seeds.
+    """
+    height = 0.9 + 0.24 * sum(len(rows) + 1 for rows in groups.values())
+    fig = plt.figure(figsize=(11, height), layout="constrained") if fig is None else fig
+    axes = fig.subplots(1, 2, sharey=True)
+    n = next(iter(next(iter(groups.values())).values()))["success"]["n"]
+    for ax, key, scale, title in zip(axes, ("throughput", "success"), (1, 100), ("successes per simulated hour", "success rate (%)")):
+        y, names = 0, []
+        for task, rows in groups.items():
+            ax.text(0, y, f" {task}", va="center", fontsize=FONT, fontweight="bold")
+            names.append("")
+            y += 1
+            for name, row in rows.items():
+                ours, guided = name.startswith("recap"), name.startswith("recap") and not name.endswith("β=1")
+                colour = VERMILLION if guided else BLUE if ours else GREY
+                ax.barh(y, scale * row[key]["mean"], xerr=scale * (row[key]["se"] or 0), color=colour, alpha=0.85, height=0.75,
+                        error_kw={"capsize": 2, "lw": 1})
+                names.append(name)
+                y += 1
+        ax.set_yticks(range(y), names, fontsize=FONT - 2)
+        ax.set_ylim(y - 0.4, -0.6)
+        ax.set_title(f"{title}, n = {n} seeds ± s.e.", fontsize=FONT)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(axis="x", alpha=0.3)
+        ax.set_axisbelow(True)
+    return fig
+
+
+def guidance(groups, fig=None):
+    """App. E: throughput, success and actions outside the data's support against β, one line per task.  -> Figure
+
+    groups: {task: {"... β=b": rows as in `bars`, with "outside"}}.
+    """
+    fig = plt.figure(figsize=(11, 3.4), layout="constrained") if fig is None else fig
+    for ax, key, scale, title in zip(fig.subplots(1, 3), ("throughput", "success", "outside"), (1, 100, 100),
+                                     ("successes per simulated hour", "success rate (%)", "actions outside the data's 99 % (%)")):
+        for (task, rows), colour, marker in zip(groups.items(), (BLUE, VERMILLION, GREEN, PURPLE), "o^sD"):
+            beta = [float(name.split("β=")[1]) for name in rows]
+            mean, se = ([scale * (row[key][part] or 0) for row in rows.values()] for part in ("mean", "se"))
+            n = next(iter(rows.values()))[key]["n"]
+            ax.errorbar(beta, mean, se, color=colour, marker=marker, capsize=2, label=f"{task} (n = {n})")
+        ax.set(xlabel="β", title=title)
+        ax.title.set_fontsize(FONT)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=FONT - 2, frameon=False)
+    return fig

@@ -61,6 +61,7 @@ def recap(run):
     V_pre = run.net("V_pre", lambda: train_value(new_value(s), D_demo, s, s.value_pretraining_steps))            # line 1
     pi_pre = run.net("pi_pre", lambda: train_policy(                                                             # line 2
         new_policy(s), D_demo, s, s.pretraining_steps, label(V_pre, D_demo, s, iteration=0)))
+    check_value(run, "V_pre", V_pre, [e for e in D_demo if e.task == s.task], lambda: demonstrate(s, s.task, MIXED, "held out"))
     evaluate_demonstrations(run, D_demo)
     evaluate(run, "rl_pretrained", pi_pre)
 
@@ -76,7 +77,7 @@ def recap(run):
     for k in range(1, s.iterations + 1):                                                                         # line 6
         D = D + run.data(f"D_{k}", lambda: collect_iteration(s, pi, k))                                          # line 7
         V = run.net(f"V_{k}", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))                    # line 8
-        check_value(run, V, pi, k)
+        check_value(run, f"V_{k}", V, D, lambda: heldout_rollouts(s, pi, k))
         labels = label(V, D, s, iteration=k)
         count_labels(run, labels, D, k)
         start = pi_pre if s.restart == "pretrained" else pi
@@ -86,8 +87,14 @@ def recap(run):
 
 
 def supervised(run, D_demo, D):
-    """π_0.6 of Sec. VI-B: the same network, data and steps, never shown the indicator; pre-trained, then SFT."""
+    """π_0.6 of Sec. VI-B: the same network, data and steps, never shown the indicator; pre-trained, then SFT.
+
+    And in the place of π_0.5, which is older and smaller: one layer of half the width.
+    """
     s = run.settings
+    small = run.net("supervised_small", lambda: train_policy(
+        new_policy(s, width=32, layers=1, expert_width=32), D_demo, s, s.pretraining_steps, all_positive(D_demo), dropout=1.0))
+    evaluate(run, "supervised_small", small, indicator=None)
     pi_pre = run.net("supervised_pre", lambda: train_policy(
         new_policy(s), D_demo, s, s.pretraining_steps, all_positive(D_demo), dropout=1.0))
     evaluate(run, "supervised", pi_pre, indicator=None)
@@ -122,8 +129,8 @@ def new_value(s):
     return ValueFunction(ValueConfig(cameras=s.seen_cameras))
 
 
-def new_policy(s):
-    return VLA(PolicyConfig(cameras=s.seen_cameras, output=s.output, insulation=s.insulation))
+def new_policy(s, **size):
+    return VLA(PolicyConfig(cameras=s.seen_cameras, output=s.output, insulation=s.insulation, **size))
 
 
 def collect_iteration(s, policy, k):
@@ -222,6 +229,11 @@ def episode_returns(episodes, s):
     return [returns(len(e), e.success, e.max_length, s.c_fail * e.max_length, s.clip_returns) for e in episodes]
 
 
+def step_advantages(value, episodes, s, n):
+    """A of every step under V: list of float (T,), one per episode.  n: N, None is N = T."""
+    return [advantages(R, V, n) for R, V in zip(episode_returns(episodes, s), predict_values(value, episodes))]
+
+
 def label(value, episodes, s, iteration):
     """Indicators of all episodes under V (lines 2 and 9 of Algorithm 1; App. F).
 
@@ -230,7 +242,7 @@ def label(value, episodes, s, iteration):
     task's newest iteration (the generalist).
     """
     n = None if iteration == 0 else s.lookahead
-    A = [advantages(R, V, n) for R, V in zip(episode_returns(episodes, s), predict_values(value, episodes))]
+    A = step_advantages(value, episodes, s, n)
     epsilon, rng = {}, np.random.default_rng([22, s.seed])
     for task in sorted({e.task for e in episodes}):
         newest = max(e.iteration for e in episodes if e.task == task) if iteration is None else iteration
@@ -250,7 +262,6 @@ def label(value, episodes, s, iteration):
 
 def train_value(value, episodes, s, n_steps):
     """Minimise Eq. (1) over the steps of `episodes`, and the answers to web questions if asked.  -> (value, log)"""
-    log = {}
     kept = [e for e in episodes if s.value_on_corrections or e.source != "corrected"]
     steps = stack_steps(kept, s.device, cameras=value.config.cameras)
     R = torch.as_tensor(np.concatenate(episode_returns(kept, s)), dtype=torch.float32, device=s.device)   # (M,)
@@ -265,7 +276,7 @@ def train_value(value, episodes, s, n_steps):
         return loss if ask is None else loss + answer_loss(value, ask())
 
     value = optimise(value.to(s.device), draw_loss, n_steps, s.value_learning_rate, "value")
-    return value, {"correlation": correlation(value, kept, s), "loss": mean_value_loss(value, kept, s)}
+    return value, {"correlation": correlation(value, kept, s)}
 
 
 def answer_loss(network, web):
@@ -518,17 +529,22 @@ def evaluate_demonstrations(run, D_demo):
     run.add_stage({"name": "demonstrations", "beta": None} | score(mine) | {"seconds": 0.0})
 
 
-def check_value(run, value, policy, k):
-    """V^k on fresh rollouts of π^{k-1}, whose data it was trained on: correlation with R_t, and AUC for the outcome."""
+def check_value(run, name, value, trained_on, heldout):
+    """V on episodes that it was not trained on: correlation with R_t, Eq. (1) beside that of the training data, AUC."""
     s = run.settings
 
     def make():
-        seeds = episode_seeds(s.seed, f"held out {k}", min(s.episodes, 150))
-        episodes = collect(s, sim_tasks.TASKS[s.task], seeds, policy, iteration=k, purpose="held out")
+        episodes = heldout()
         return {"heldout_correlation": correlation(value, episodes, s), "heldout_loss": mean_value_loss(value, episodes, s),
-                "outcome_auc": outcome_auc(value, episodes)}
-    run.value_report = run.json(f"value_{k}", make)
-    run.say(f"V_{k} held out", ", ".join(f"{key} {x}" for key, x in run.value_report.items()))
+                "train_loss": mean_value_loss(value, trained_on, s), "outcome_auc": outcome_auc(value, episodes)}
+    run.value_report[name] = report = run.json(f"value_{name}", make)
+    run.say(f"{name} held out", ", ".join(f"{key} {x if x is None else round(x, 3)}" for key, x in report.items()))
+
+
+def heldout_rollouts(s, policy, k):
+    """Fresh rollouts of π^{k-1}, whose data V^k was trained on."""
+    seeds = episode_seeds(s.seed, f"held out {k}", min(s.episodes, 150))
+    return collect(s, sim_tasks.TASKS[s.task], seeds, policy, iteration=k, purpose="held out")
 
 
 def count_labels(run, labels, episodes, k):
@@ -544,11 +560,18 @@ def count_labels(run, labels, episodes, k):
         "positive_given_good": judged(0), "positive_given_bad": judged(1)})
 
 
+def write_metrics(run):
+    """metrics.json: everything that the run measured."""
+    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": run.seconds(),
+               "stages": run.stages, "value": run.value_report | run.value_report.get(f"V_{run.settings.iterations}", {}),
+               "labels": run.labels}
+    write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))
+    return metrics
+
+
 def finish(run):
     """metrics.json, the pictures, the table."""
-    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": run.seconds(),
-               "stages": run.stages, "value": run.value_report, "labels": run.labels}
-    write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))
+    metrics = write_metrics(run)
     draw_pictures(run, metrics)
     print(f"\n{table(metrics)}\n\n{run.out}: metrics.json, datasets and checkpoints (.npz), learning_curve.png, "
           "value_trace.png, before.gif, after.gif")
@@ -567,7 +590,6 @@ def finish_generalist(run, specialists):
 def draw_pictures(run, metrics):
     """The learning curve, V along a success and a failure (Fig. 4), and GIFs of the first episode before and after."""
     s, spec = run.settings, sim_tasks.TASKS[run.settings.task]
-    frames = lambda e, steps: [draw(e.observations["state"][t], e.observations["keypoints"][t], e.task) for t in steps]
     save = lambda figure, name: write_atomically(run.path(name), lambda path: figure.savefig(path, dpi=110), ".png")
     figure = plt.figure(figsize=(2 + 1.25 * len({x["name"] for x in run.stages}), 4), layout="constrained")
     plots.learning_curve(metrics, figure)
@@ -581,13 +603,22 @@ def draw_pictures(run, metrics):
     # the success and the failure of median length
     chosen = [sorted(kind, key=len)[len(kind) // 2] for kind in
               ([e for e in before if e.success], [e for e in before if not e.success]) if kind]
-    figure = plt.figure(figsize=(7.5 * len(chosen), 4.2), layout="constrained")
-    for part, e, V in zip(np.atleast_1d(figure.subfigures(1, len(chosen))), chosen, predict_values(value, chosen)):
-        steps = np.linspace(0, len(e) - 1, 6).astype(int)
-        plots.value_trace(V, frames(e, steps), steps, f"V of “{e.prompt}”, offline RL + SFT policy", part,
-                          1 / CONTROL_HZ, e.success)
+    figure = value_figure(value, chosen)
     save(figure, "value_trace.png")
     plt.close("all")
+
+
+def frames(episode, steps):
+    return [draw(episode.observations["state"][t], episode.observations["keypoints"][t], episode.task) for t in steps]
+
+
+def value_figure(value, episodes):
+    """V along each of `episodes`, side by side, in the manner of Fig. 4.  -> Figure"""
+    figure = plt.figure(figsize=(7.5 * len(episodes), 4.2), layout="constrained")
+    for part, e, V in zip(np.atleast_1d(figure.subfigures(1, len(episodes))), episodes, predict_values(value, episodes)):
+        steps = np.linspace(0, len(e) - 1, 6).astype(int)
+        plots.value_trace(V, frames(e, steps), steps, f"V of “{e.prompt}”", part, 1 / CONTROL_HZ, e.success)
+    return figure
 
 
 # ---------------------------------------------------------------- command line
