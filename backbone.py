@@ -15,14 +15,17 @@ import torch
 from torch import nn
 
 PROMPT_LENGTH, SUBTASK_LENGTH = 3, 2                  # words of ℓ_t and of ℓ̂
-STATE_DIM, N_KEYPOINTS, KEYPOINT_DIM = 6, 4, 17      # one observation; see sim_tasks.arms.World.observe
+STATE_DIM, N_KEYPOINTS, KEYPOINT_DIM = 6, 4, 20      # one observation; see sim_tasks.arms.World.observe
 NEAR = 0.1                                           # rad: tanh(offset / NEAR) resolves the last centimetres
 
 # Every word that a prompt, a subtask or the indicator may use.  "subtask:", "action:" and "value:" mark where
 # the model is to continue; "" pads.
 VOCABULARY = ("", "subtask:", "Advantage:", "positive", "negative", "action:", "value:",
               "fold", "shirt", "collar", "up", "build", "box", "flatten", "sleeves", "stack", "pick", "sheet",
-              "label", "place")
+              "label", "place",
+              "towel", "socks", "underwear", "shorts", "skirt", "t-shirt", "jeans", "polo", "sweater", "long-sleeve",
+              "button-up", "item",
+              "make", "espresso", "bring", "portafilter", "grind", "beans", "tamp", "coffee", "lock", "cup", "serve")
 WORD_ID = {word: i for i, word in enumerate(VOCABULARY)}
 
 
@@ -84,10 +87,10 @@ class Backbone(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def embed_observation(self, observation):
-        """{"state": (B, 6), "keypoints": (B, 4, 17)} -> tokens (B, 5, width): keypoints, then q_t."""
+        """{"state": (B, 6), "keypoints": (B, 4, 20)} -> tokens (B, 5, width): keypoints, then q_t."""
         keypoints = observation["keypoints"]
         near = torch.tanh(keypoints[..., 2:6] / NEAR)                       # both arms' offsets, near
-        keypoints = torch.cat([keypoints, near], dim=-1)                    # (B, 4, 21)
+        keypoints = torch.cat([keypoints, near], dim=-1)                    # (B, 4, 24)
         state = self.state(observation["state"])[:, None]                   # (B, 1, width)
         return torch.cat([self.keypoint(keypoints), state], dim=1)          # (B, 5, width)
 

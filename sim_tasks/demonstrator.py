@@ -34,7 +34,7 @@ COACH = Skill(careful=1.0, careful_again=1.0, paces=(0.017,), pace_p=(1.0,), pau
 # careful, but not fast ("even expert human operators cannot ... improve subtle aspects, such as overall speed")
 
 EDGE_PACE = 0.014      # m per step: how fast one carries an edge grasp that one has noticed, where SAFE_SPEED is safe
-FULL_PACE = 0.6        # ... and what can spill, as a fraction of the speed at which it does
+FULL_PACE = 0.65       # ... and what can spill, as a fraction of the speed at which it does
 SHORT = 0.056          # a careless operator stops that far from the handle, m
 ARRIVED = 0.010        # m
 
