@@ -61,7 +61,7 @@ class Body:
 
 
 STATIC = Body("static")
-MOBILE = Body("mobile", links=((0.42, 0.46), (0.42, 0.46)), bases=((-0.26, -0.05), (0.26, -0.05)), joint_speed=0.07)
+MOBILE = Body("mobile", links=((0.42, 0.46), (0.42, 0.46)), bases=((-0.28, -0.07), (0.28, -0.07)), joint_speed=0.07)
 LONG = Body("long", links=((0.55, 0.48), (0.55, 0.48)), bases=((-0.38, -0.04), (0.38, -0.04)), gripper_speed=1.0)
 LOPSIDED = Body("lopsided", links=((0.45, 0.45), (0.52, 0.44)), bases=((-0.30, 0.0), (0.34, 0.04)), gripper_speed=0.25)
 BODIES = {body.name: body for body in (STATIC, MOBILE, LONG, LOPSIDED)}

@@ -3,8 +3,8 @@ from .arms import Stage, TaskSpec
 from .env import BimanualEnv
 
 # What stands where, m.  An arm without a part in a stage has its handle and goal where the portafilter or the cup is.
-RACK, GRINDER, TAMPER, CUPS = (-0.26, 0.34), (-0.06, 0.46), (-0.26, 0.52), (-0.16, 0.68)
-LEVER, PULLED, GROUP, SPOUT, COUNTER = (0.12, 0.38), (0.12, 0.57), (0.22, 0.56), (0.08, 0.64), (0.28, 0.36)
+RACK, GRINDER, TAMPER, CUPS = (-0.26, 0.34), (-0.06, 0.45), (-0.26, 0.51), (-0.20, 0.69)
+LEVER, PULLED, GROUP, SPOUT, COUNTER = (0.10, 0.38), (0.10, 0.57), (0.26, 0.57), (0.10, 0.66), (0.30, 0.34)
 SLIPPERY, SPILLING = 0.014, 0.017          # m per step: the portafilter's safe_speed, the full cup's spill_speed
 
 ESPRESSO = TaskSpec(

@@ -37,10 +37,10 @@ def garment(name, width, length, grasp, good_radius=GOOD_RADIUS):
 ITEMS = (
     garment("towel", 0.48, 0.22, 1.0, 0.065),                    # thick: almost any grasp of its corners holds
     garment("t-shirt", 0.52, 0.22, 0.9), garment("shorts", 0.44, 0.22, 0.9), garment("skirt", 0.46, 0.22, 0.8),
-    garment("jeans", 0.44, 0.27, 0.7, 0.040), garment("sweater", 0.58, 0.26, 0.95, 0.038),
-    garment("polo", 0.54, 0.24, 0.9, 0.032), garment("long-sleeve shirt", 0.60, 0.26, 0.9, 0.032),
+    garment("jeans", 0.42, 0.25, 0.7, 0.040), garment("sweater", 0.56, 0.24, 0.9, 0.038),
+    garment("polo", 0.54, 0.24, 0.9, 0.032), garment("long-sleeve shirt", 0.58, 0.24, 0.9, 0.032),
     garment("socks", 0.26, 0.18, 0.8, 0.030), garment("underwear", 0.32, 0.20, 0.9, 0.030),
-    garment("button-up shirt", 0.68, 0.29, 0.95, 0.026))         # the hardest: the largest, and it wants to be held exactly
+    garment("button-up shirt", 0.70, 0.30, 0.95, 0.024))         # the hardest: the largest, and it wants to be held exactly
 
 FOLD_DIVERSE = TaskSpec(
     name="fold_diverse", prompt="fold", max_steps=165, spread=0.03, stages=ITEMS[0].stages, items=ITEMS)   # paper: 500 s
@@ -82,7 +82,7 @@ class FoldDiverseEnv(BimanualEnv):
     ## Description
     Three stages as in FoldShirt, for a towel, t-shirt, shorts, skirt, jeans, sweater, polo, long-sleeve shirt, socks,
     underwear or button-up shirt: "fold jeans".  The items differ in size, in where they are grasped, and in how close
-    to the handle a grasp must be to hold: within 6.5 cm (towel) to 2.6 cm (button-up shirt, the largest and hardest,
+    to the handle a grasp must be to hold: within 6.5 cm (towel) to 2.4 cm (button-up shirt, the largest and hardest,
     on which the paper measures).  Beyond that, up to 7.5 cm beside the handle, it is an edge grasp; it slips after 7 cm
     of carrying, and if it slips at more than 2.6 cm per step, the item falls off the table.
 
