@@ -7,7 +7,7 @@ A task is a chain of `Stage`s.  In each stage every active arm has a *handle* to
 item) and a *goal* to release it at; the stage ends when both halves lie at their goals.  All that a robot
 can do well or badly here it does through its actions:
 
-  careless grasp   the gripper closes within GRASP_RADIUS of the handle, but not within GOOD_RADIUS: an *edge*
+  careless grasp   the gripper closes within GRASP_RADIUS of the handle, but not within `good_radius`: an *edge*
                    grasp.  It looks different (see `observe`), and slips after SLIP_DISTANCE of carrying;
                    the half springs back.  Slipping faster than the stage's `safe_speed` throws the item off the
                    table; carrying it faster than its `spill_speed` spills it.  Either ends the episode.

@@ -23,7 +23,7 @@ class Skill:
     reckless: float = 0.2             # P(keeps his pace with an edge grasp; else he slows down), per grasp
     pause: float = 0.05               # P(a pause begins) per step
     wrong: float = 0.5                # P(goes the wrong way) per episode, where there are two
-    hasty: float = 0.2                # P(keeps his pace with what can spill; else he slows down), per stage
+    hasty: float = 0.2                # P(keeps his pace with a full cup or a slipping portafilter, too), per stage
     aim_noise: float = 0.006          # m
 
 
@@ -95,10 +95,11 @@ class Operator:
         empty_and_closed = ~held & (world.grippers < 0.5)
         stands = waits | arrived | pause | empty_and_closed
         pace = np.tile(self.pace[rows, stage][:, None], 2)                  # (n, arm)
-        slows = (world.hold == EDGE) & ~self.reckless[rows[:, None], stage[:, None], arms, attempt]
-        edge_pace = EDGE_PACE * (world.safe_speed / SAFE_SPEED)[rows, stage, None]             # (n, 1)
-        pace = np.where(slows, np.minimum(pace, edge_pace), pace)
-        full_pace = np.where(self.hasty, np.inf, FULL_PACE * world.spill_speed)[rows, stage, None]
+        safe, hasty = world.safe_speed[rows, stage, None], self.hasty[rows, stage, None]       # (n, 1)
+        rash = np.where(safe < SAFE_SPEED, hasty, self.reckless[rows[:, None], stage[:, None], arms, attempt])
+        slows = (world.hold == EDGE) & ~rash
+        pace = np.where(slows, np.minimum(pace, EDGE_PACE * (safe / SAFE_SPEED)), pace)
+        full_pace = np.where(hasty, np.inf, FULL_PACE * world.spill_speed[rows, stage, None])  # (n, 1)
         pace = np.where(held, np.minimum(pace, full_pace), pace)
         step = np.where(stands, 0, np.minimum(length, pace))
         way = way * (step / np.maximum(length, 1e-9))[..., None]

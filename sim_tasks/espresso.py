@@ -3,12 +3,12 @@ from .arms import Stage, TaskSpec
 from .env import BimanualEnv
 
 # What stands where, m.  An arm without a part in a stage has its handle and goal where the portafilter or the cup is.
-RACK, GRINDER, TAMPER, CUPS = (-0.26, 0.34), (-0.06, 0.45), (-0.26, 0.51), (-0.20, 0.69)
-LEVER, PULLED, GROUP, SPOUT, COUNTER = (0.10, 0.38), (0.10, 0.57), (0.26, 0.57), (0.10, 0.66), (0.30, 0.34)
+RACK, GRINDER, TAMPER, CUPS = (-0.26, 0.52), (-0.06, 0.45), (-0.24, 0.37), (-0.19, 0.69)
+LEVER, PULLED, GROUP, SPOUT, COUNTER = (0.10, 0.38), (0.10, 0.57), (0.21, 0.57), (0.08, 0.66), (0.27, 0.40)
 SLIPPERY, SPILLING = 0.014, 0.017          # m per step: the portafilter's safe_speed, the full cup's spill_speed
 
 ESPRESSO = TaskSpec(
-    name="espresso", prompt="make espresso", max_steps=320, spread=0.02, goal_spread=0.01,      # paper: 200 s
+    name="espresso", prompt="make espresso", max_steps=340, spread=0.02, goal_spread=0.01,      # paper: 200 s
     stages=(
         Stage("bring portafilter", handles=(RACK, LEVER), goals=(GRINDER, LEVER), arms=(True, False), safe_speed=SLIPPERY),
         Stage("grind beans", handles=(GRINDER, LEVER), goals=(GRINDER, PULLED), arms=(False, True)),
@@ -45,7 +45,7 @@ class EspressoEnv(BimanualEnv):
     Hands near the front of the table, grippers open; handles jittered by +-2 cm, goals by +-1 cm.
 
     ## Episode End
-    Terminated: served (success); something dropped, or the coffee spilled (failure).  Truncated: 320 steps (32 s) are
+    Terminated: served (success); something dropped, or the coffee spilled (failure).  Truncated: 340 steps (34 s) are
     over, a failure.  `info["failure"]` says which: "dropped", "spilled" or "time"; `info["stages"]` holds the six stages.
     """
     task = ESPRESSO
