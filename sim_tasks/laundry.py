@@ -40,7 +40,7 @@ ITEMS = (
     garment("jeans", 0.42, 0.25, 0.7, 0.040), garment("sweater", 0.56, 0.24, 0.9, 0.038),
     garment("polo", 0.54, 0.24, 0.9, 0.032), garment("long-sleeve shirt", 0.58, 0.24, 0.9, 0.032),
     garment("socks", 0.26, 0.18, 0.8, 0.030), garment("underwear", 0.32, 0.20, 0.9, 0.030),
-    garment("button-up shirt", 0.70, 0.30, 0.95, 0.024))         # the hardest: the largest, and it wants to be held exactly
+    garment("button-up shirt", 0.70, 0.30, 0.95, 0.024))         # the hardest: the largest, to be held the most exactly
 
 FOLD_DIVERSE = TaskSpec(
     name="fold_diverse", prompt="fold", max_steps=165, spread=0.03, stages=ITEMS[0].stages, items=ITEMS)   # paper: 500 s

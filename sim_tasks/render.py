@@ -165,7 +165,8 @@ SCENES = {
     "flatten item": [("goals", box(0.6, -0.27, -0.05), FLOOR, RIM), flatten(GARMENT)],
     "fold item": [("goals", box(1.5, -0.24, 0.06), CLOTH, SEAM), flaps(1.5, -0.20, 0.05, CLOTH, CLOTH_BACK, SEAM)],
     "stack item": [("goals", box(1.5, -0.08, 0.13), "#f0e442", RIM), ("goals", box(1.3, -0.10, 0.10), "#e8c6da", RIM),
-                   ("handles", box(1.15, -0.13, 0.09), CLOTH, SEAM), ("handles", ((-1.1, -0.02), (1.1, -0.02)), None, CLOTH_BACK)],
+                   ("handles", box(1.15, -0.13, 0.09), CLOTH, SEAM),
+                   ("handles", ((-1.1, -0.02), (1.1, -0.02)), None, CLOTH_BACK)],
 }
 
 # Espresso.  "from k", "to k" are the places where the part of stage k begins and ends, u and v are metres
@@ -175,17 +176,17 @@ LEVER = [(box(0.045, -0.018, 0.018), CARD_BACK, DARK)]
 CUP = [(((0.03, 0.012), (0.065, 0.012), (0.065, -0.012), (0.03, -0.012)), LIGHT, DARK), (disc(0.042), LIGHT, DARK)]
 FULL_CUP = [*CUP, (disc(0.032), COFFEE, None)]
 BENCH = [*at("to 4", [(box(0.19, 0.03, 0.26), STEEL, DARK), (box(0.15, 0.19, 0.23), LIGHT, METAL)], x=-0.10),     # machine
-         *at("to 4", [(disc(0.055), RIM, DARK)]), *at("to 5", [(box(0.06, -0.05, 0.05), RIM, DARK)]),  # its group, tray
-         *at("to 1", [(box(0.055, 0.01, 0.19), STEEL, DARK), (disc(0.045, 0.13), CARD_BACK, DARK)]),       # grinder, beans
-         *at("from 2", [(box(0.012, 0, 0.19), METAL, DARK)]),                                              # its lever's slot
+         *at("to 4", [(disc(0.055), RIM, DARK)]), *at("to 5", [(box(0.06, -0.05, 0.05), RIM, DARK)]),   # ... group, tray
+         *at("to 1", [(box(0.055, 0.01, 0.19), STEEL, DARK), (disc(0.045, 0.13), CARD_BACK, DARK)]),    # grinder, beans
+         *at("from 2", [(box(0.012, 0, 0.19), METAL, DARK)]),                                           # its lever's slot
          *at("from 1", [(box(0.07, -0.05, 0.05), CARD, FOLD)]), *at("from 3", [(box(0.06, -0.05, 0.05), CARD, FOLD)]),
-         *at("from 5", [(box(0.08, -0.06, 0.06), CARD, FOLD)]), *at("to 6", [(disc(0.065), LIGHT, METAL)])]          # cups, saucer
-for subtask, portafilter, lever, tamper, cup in (
+         *at("from 5", [(box(0.08, -0.06, 0.06), CARD, FOLD)]), *at("to 6", [(disc(0.065), LIGHT, METAL)])]   # cups, saucer
+for subtask, portafilter, lever, tamper, cup in (                   # where each of them is
         ("bring portafilter", "left", "from 2", "from 3", "from 5"), ("grind beans", "to 1", "right", "from 3", "from 5"),
         ("tamp coffee", "to 1", "to 2", "left", "from 5"), ("lock portafilter", "right", "from 2", "from 3", "from 5"),
         ("bring cup", "to 4", "from 2", "from 3", "left"), ("serve coffee", "to 4", "from 2", "from 3", "right")):
-    ground = subtask != "bring portafilter"
-    SCENES[subtask] = [*BENCH, *at(portafilter, PORTAFILTER if ground else PORTAFILTER[:2]), *at(lever, LEVER), *at(tamper, TAMPER),
+    filled = PORTAFILTER[:2] if subtask == "bring portafilter" else PORTAFILTER
+    SCENES[subtask] = [*BENCH, *at(portafilter, filled), *at(lever, LEVER), *at(tamper, TAMPER),
                        *at(cup, FULL_CUP if subtask == "serve coffee" else CUP)]
 PLAIN = [("handles", box(1.3, -0.07, 0.07), CARD, FOLD)]                            # any other stage: a board
 
@@ -195,7 +196,8 @@ def item(pen, subtask, h, g, places):
     label = h[1] if subtask == "label box" else on(h, [(0.5, 0.02)])[0]         # being brought, or on the box already
     hooks = {"handles": h, "goals": g, "label": label + np.array([(-0.055, 0), (0.055, 0)]),
              "box": g[1] + np.array([(-0.20, -0.02), (0.04, -0.02)])}           # it waits where its label is to go
-    hooks |= {name: point + np.array([(-1, 0), (1, 0)]) for name, point in {**places, "left": h[0], "right": h[1]}.items()}
+    for name, point in {**places, "left": h[0], "right": h[1]}.items():         # 2 m long: u and v are metres
+        hooks[name] = point + np.array([(-1, 0), (1, 0)])
     for layer in SCENES.get(subtask, PLAIN):
         if callable(layer):
             layer(pen, h, g)

@@ -14,7 +14,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import sim_tasks
-from sim_tasks import arms
+from sim_tasks import arms, render
 from sim_tasks.arms import (ACTION_DIM, BODIES, CONTROL_HZ, EDGE, GOOD, GOOD_RADIUS, GRASP_RADIUS, JOINT_HIGH, JOINT_LOW,
                             JOINT_NOISE, NOTHING, RELEASE_RADIUS, SAFE_SPEED, SLIP_DISTANCE, STATIC, World,
                             forward_kinematics, inverse_kinematics)
@@ -1105,6 +1105,22 @@ def test_pictures_of_stored_observations_show_the_stage_and_the_body():
     moved[2:, 1] -= 0.02
     here, there = (draw(o["state"], k, ESPRESSO)[50:75, 100:200].astype(int) for k in (o["keypoints"], moved))
     assert np.abs(here - there).max() > 50
+
+
+@EVERY_BODY
+def test_the_environment_has_its_body_and_draws_it(body):
+    env = sim_tasks.laundry.FoldShirtEnv(render_mode="rgb_array", body=body)
+    seen, world = env.reset(seed=3)[0], World(SHIRT, [3], body)
+    assert all(seen[key].tobytes() == x[0].tobytes() for key, x in world.observe().items())
+    np.testing.assert_array_equal(env.render(), draw(seen["state"], seen["keypoints"], SHIRT, body=body))
+    # its hands are where its kinematics puts them: a gripper that closes changes the picture there, and only there
+    point = np.array([-0.1, 0.8])
+    seen["state"][:2] = inverse_kinematics(np.array([point, (0.3, 0.3)]), body)[LEFT]
+    opened = draw(seen["state"], seen["keypoints"], SHIRT, body=body)
+    seen["state"][2] = 0.3
+    rows, columns = np.nonzero((draw(seen["state"], seen["keypoints"], SHIRT, body=body) != opened).any(-1))
+    at = np.stack([render.LEFT + columns * render.VIEW / 240, render.TOP - rows * render.VIEW / 240], -1)   # (pixels, xy)
+    assert len(at) > 15 and np.linalg.norm(at - point, axis=-1).max() < 0.12
 
 
 def test_rendering():
