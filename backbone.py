@@ -11,18 +11,29 @@ keypoints instead of image patches.  There is no pre-trained checkpoint at toy s
 Deviations: LayerNorm, GELU and learned positions in the place of Gemma's RMSNorm, GeGLU and RoPE: fewer lines,
 faster on a CPU, and no claim of the paper hangs on them.
 """
+import difflib
+
 import torch
 from torch import nn
 
-PROMPT_LENGTH, SUBTASK_LENGTH = 3, 2                  # words of ℓ_t and of ℓ̂
+PROMPT_LENGTH, SUBTASK_LENGTH = 5, 2                  # words of ℓ_t with the metadata s, and of ℓ̂
 STATE_DIM, N_KEYPOINTS, KEYPOINT_DIM = 6, 4, 20      # one observation; see sim_tasks.arms.World.observe
 NEAR = 0.1                                           # rad: tanh(offset / NEAR) resolves the last centimetres
+CAMERAS = ("base", "left_wrist", "right_wrist")      # the three images of the paper's station (Fig. 5), as in sim_tasks.cameras
+IMAGE, PATCH = 24, 8                                 # pixels: side of an image (paper: 448) and of a patch
+PATCHES = (IMAGE // PATCH) ** 2                      # per image
 
-# Every word that a prompt, a subtask or the indicator may use.  "subtask:", "action:" and "value:" mark where
-# the model is to continue; "" pads.
-VOCABULARY = ("", "subtask:", "Advantage:", "positive", "negative", "action:", "value:",
+# Every word that a prompt, a subtask or the indicator may use.  "subtask:", "action:", "value:" and "answer:"
+# mark where the model is to continue; "" pads.
+VOCABULARY = ("", "subtask:", "Advantage:", "positive", "negative", "action:", "value:", "answer:",
+              "fast", "slow", "careful", "careless",
               "fold", "shirt", "collar", "up", "build", "box", "flatten", "sleeves", "stack", "pick", "sheet",
               "label", "place",
+              # questions and answers of web.py
+              "where", "left", "right", "handle", "hand", "near", "far", "what", "holds", "nothing", "edge", "well", "gripper",
+              "open", "closed", "how", "many", "held", "placed", "which", "arm", "nearer", "look",
+              "zero", "one", "two", "three", "four", "five", "six",
+              # the diverse items and the espresso
               "towel", "socks", "underwear", "shorts", "skirt", "t-shirt", "jeans", "polo", "sweater", "long-sleeve",
               "button-up", "item",
               "make", "espresso", "bring", "portafilter", "grind", "beans", "tamp", "coffee", "lock", "cup", "serve")
@@ -34,7 +45,9 @@ def encode(text, length):
     words = text.split()
     unknown = [word for word in words if word not in WORD_ID]
     if unknown:
-        raise ValueError(f"text: unknown words {unknown} in {text!r}, expected words of backbone.VOCABULARY")
+        near = [match for word in unknown for match in difflib.get_close_matches(word, VOCABULARY, n=1, cutoff=0.5)]
+        raise ValueError(f"text: unknown words {unknown} in {text!r}, expected words of backbone.VOCABULARY"
+                         + (f" (nearest: {', '.join(near)})" if near else ""))
     if len(words) > length:
         raise ValueError(f"text: {len(words)} words in {text!r}, expected at most {length}")
     return [WORD_ID[word] for word in words] + [0] * (length - len(words))
@@ -69,29 +82,49 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+def n_observation_tokens(cameras=()):
+    """Tokens of o_t: one per keypoint, or per patch where there are cameras; and one for q_t."""
+    return (len(cameras) * PATCHES or N_KEYPOINTS) + 1
+
+
 class Backbone(nn.Module):
     """Prefix-LM transformer: observation and prompt see one another, the text after them is causal (Fig. 3).
 
-    width, layers, heads: its size; n_tokens: size of the vocabulary (words, then action tokens);
-    n_positions: longest sequence.
+    width, layers, heads: its size; n_tokens: size of the vocabulary (words, then action tokens); n_text: longest text;
+    cameras: names of the images that it reads in the place of the keypoints.
     """
 
-    def __init__(self, width, layers, heads, n_tokens, n_positions):
+    def __init__(self, width, layers, heads, n_tokens, n_text, cameras=()):
         super().__init__()
+        unknown = [name for name in cameras if name not in CAMERAS]
+        if unknown:
+            raise ValueError(f"cameras: {unknown[0]!r}, expected some of {', '.join(CAMERAS)}")
+        self.cameras = tuple(cameras)
         self.token = nn.Embedding(n_tokens, width)
-        self.position = nn.Parameter(0.1 * torch.randn(n_positions, width))
+        self.position = nn.Parameter(0.1 * torch.randn(n_observation_tokens(cameras) + n_text, width))
         # a two-layer MLP each: a linear embedding learns far more slowly here
-        self.keypoint = nn.Sequential(nn.Linear(KEYPOINT_DIM + 4, width), nn.GELU(), nn.Linear(width, width))
+        if cameras:
+            self.patch = nn.Sequential(nn.Linear(PATCH * PATCH * 3, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        else:
+            self.keypoint = nn.Sequential(nn.Linear(KEYPOINT_DIM + 4, width), nn.GELU(), nn.Linear(width, width))
         self.state = nn.Sequential(nn.Linear(STATE_DIM, width), nn.GELU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def embed_observation(self, observation):
-        """{"state": (B, 6), "keypoints": (B, 4, 20)} -> tokens (B, 5, width): keypoints, then q_t."""
+        """{"state": (B, 6), "keypoints": (B, 4, 20)} -> tokens (B, 5, width): keypoints, then q_t.
+
+        With cameras, images (B, 24, 24, 3), uint8, under their names in the place of "keypoints": one token per patch.
+        """
+        state = self.state(observation["state"])[:, None]                   # (B, 1, width)
+        if self.cameras:
+            images = torch.stack([observation[name] for name in self.cameras], dim=1).float() / 127.5 - 1   # (B, C, 24, 24, 3)
+            patches = images.unflatten(2, (-1, PATCH)).unflatten(4, (-1, PATCH)).transpose(3, 4)            # (B, C, 3, 3, 8, 8, 3)
+            patches = patches.flatten(4).flatten(1, 3)                                                      # (B, C*9, 192)
+            return torch.cat([self.patch(patches), state], dim=1)                                           # (B, C*9 + 1, width)
         keypoints = observation["keypoints"]
         near = torch.tanh(keypoints[..., 2:6] / NEAR)                       # both arms' offsets, near
         keypoints = torch.cat([keypoints, near], dim=-1)                    # (B, 4, 24)
-        state = self.state(observation["state"])[:, None]                   # (B, 1, width)
         return torch.cat([self.keypoint(keypoints), state], dim=1)          # (B, 5, width)
 
     def forward(self, tokens, bias):

@@ -138,7 +138,8 @@ def load_network(path, kinds):
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             make, config = kinds[file["kind"].item()]
-            network = make(config(**json.loads(file["config"].item())))
+            settings = json.loads(file["config"].item())         # JSON has no tuples
+            network = make(config(**{name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}))
             prefix = "weights/"
             network.load_state_dict({name.removeprefix(prefix): torch.as_tensor(file[name])
                                      for name in file.files if name.startswith(prefix)})

@@ -15,7 +15,7 @@ The network predicts the clean chunk â and is asked for f = (a^η - â) / (1 - 
 weight as the paper allows.
 
 The sequence; [ ] = seen by all, then causal (prefix-LM):
-    [ keypoints 4 | state | prompt ℓ_t 3 ] subtask: w1 w2 | Advantage: positive | action: a^ℓ_1 ... a^ℓ_12
+    [ keypoints 4 (or patches 27) | state | prompt ℓ_t, s 5 ] subtask: w1 w2 | Advantage: positive | action: a^ℓ_1 ... a^ℓ_12
 The action expert has weights of its own, reads the hidden states up to the indicator, never the action tokens
 a^ℓ, and reads them through a stop-gradient (knowledge insulation).
 
@@ -32,14 +32,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from backbone import (N_KEYPOINTS, PROMPT_LENGTH, SUBTASK_LENGTH, VOCABULARY, WORD_ID, Backbone, attend,
+from backbone import (PROMPT_LENGTH, SUBTASK_LENGTH, VOCABULARY, WORD_ID, Backbone, attend, n_observation_tokens,
                       prefix_lm_bias)
 
-N_PREFIX = N_KEYPOINTS + 1 + PROMPT_LENGTH            # keypoints, state, prompt: fully visible to one another
-SUBTASK = N_PREFIX                                    # where "subtask:" stands
-INDICATOR = SUBTASK + 1 + SUBTASK_LENGTH              # where "Advantage:" stands
-ACTION = INDICATOR + 2                                # where "action:" stands; the expert sees what is before it
-ETA_MAX = 0.999                                       # f divides by 1 - η
+ETA_MAX = 0.999      # f divides by 1 - η
 
 
 # ---------------------------------------------------------------- flow matching, as pure functions
@@ -65,6 +61,11 @@ def flow_matching_loss(f, actions, omega, eta, weight=None):
     """
     alpha = (1 - eta) ** 2 if weight is None else weight
     return alpha * ((omega - actions - f) ** 2).mean(dim=(1, 2))      # (N, H, A) -> (N,)
+
+
+# α_η by name.  "paper" is Eq. (8)'s w(η) / 2 with w(η) = e^{-η/2} (App. C), meant for a network that puts out f; where it
+# puts out â, anything but "clean" (None: (1 - η)²) weighs errors near the data, η → 1, up to a million times more.
+FLOW_WEIGHTS = {"clean": None, "constant": torch.ones_like, "paper": lambda eta: torch.exp(-eta / 2) / 2}
 
 
 def guided(f_unconditional, f_conditional, beta):
@@ -139,6 +140,9 @@ class PolicyConfig:
     horizon: int = 8              # H (paper: 50, at 50 Hz)
     n_coefficients: int = 2       # DCT coefficients kept per action dimension
     n_action_bins: int = 32
+    cameras: tuple = ()           # names of the images it reads; none: keypoints
+    output: str = "clean"         # what the expert's last layer means: the chunk â ("clean") or f itself ("velocity")
+    insulation: bool = True       # knowledge insulation: no gradient from the expert into the backbone
 
 
 class Expert(nn.Module):
@@ -199,11 +203,17 @@ class VLA(nn.Module):
         self.config, self.action_dim = config, action_dim
         self.tokenizer = ActionTokenizer(config.horizon, action_dim, config.n_coefficients, config.n_action_bins)
         self.n_action_tokens = config.n_coefficients * action_dim
-        n_tokens, n_text = len(VOCABULARY) + config.n_action_bins, ACTION - SUBTASK + self.n_action_tokens
-        self.backbone = Backbone(config.width, config.layers, config.heads, n_tokens, N_PREFIX + n_text)
+        if config.output not in ("clean", "velocity"):
+            raise ValueError(f"output: {config.output!r}, expected 'clean' or 'velocity'")
+        n_prefix = n_observation_tokens(config.cameras) + PROMPT_LENGTH     # fully visible to one another
+        self.at_subtask = n_prefix                                          # where "subtask:" stands
+        self.at_indicator = self.at_subtask + 1 + SUBTASK_LENGTH            # where "Advantage:" stands
+        self.at_action = self.at_indicator + 2           # where "action:" stands; the expert sees what is before it
+        n_tokens, n_text = len(VOCABULARY) + config.n_action_bins, self.at_action - n_prefix + self.n_action_tokens
+        self.backbone = Backbone(config.width, config.layers, config.heads, n_tokens, PROMPT_LENGTH + n_text, config.cameras)
         self.text_head = nn.Linear(config.width, n_tokens)
         self.expert = Expert(config, action_dim // 2)
-        self.register_buffer("mask", prefix_lm_bias(N_PREFIX, n_text))                     # (S, S)
+        self.register_buffer("mask", prefix_lm_bias(n_prefix, n_text))                     # (S, S)
         # normaliser of the chunks relative to the current joints, per step and dimension
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("mean", torch.zeros(config.horizon, action_dim))
@@ -241,7 +251,7 @@ class VLA(nn.Module):
     def hidden_states(self, observation, prompt, subtask, positive, omit, action_tokens=None):
         """Hidden states of the whole sequence, or of the part before "action:".
 
-        prompt (B, 3), subtask (B, 2) ids; positive (B,) bool: I_t; omit (B,) bool: leave I_t out;
+        prompt (B, 5), subtask (B, 2) ids; positive (B,) bool: I_t; omit (B,) bool: leave I_t out;
         action_tokens (B, 12) bins or None -> (inputs of the layers: list of (B, S, width); output (B, S, width))
         """
         B = len(prompt)
@@ -258,32 +268,43 @@ class VLA(nn.Module):
     def _omitted(self, omit, S):
         """-inf on the indicator's columns where it is left out: (B, 1, 1, S)."""
         bias = torch.zeros(len(omit), 1, 1, S, device=omit.device)
-        bias[omit, :, :, INDICATOR:ACTION] = float("-inf")
+        bias[omit, :, :, self.at_indicator:self.at_action] = float("-inf")
         return bias
 
     # ---- the three factors of Eq. (6)
 
     def subtask_logits(self, hidden):
         """log π_θ(ℓ̂ | o_t, ℓ), unnormalised: (B, 2, n_tokens).  Stands before the indicator: does not see it."""
-        return self.text_head(hidden[1][:, SUBTASK:SUBTASK + SUBTASK_LENGTH])
+        return self.text_head(hidden[1][:, self.at_subtask:self.at_subtask + SUBTASK_LENGTH])
+
+    def answer_logits(self, observation, question, answer):
+        """Co-training on questions (Sec. V-A): they stand where the prompt stands, answers where the subtask stands.
+
+        question (B, 5), answer (B, 2) ids -> logits (B, 2, n_tokens); the indicator is left out.
+        """
+        no = torch.zeros(len(question), dtype=torch.bool, device=question.device)
+        return self.subtask_logits(self.hidden_states(observation, question, answer, no, ~no))
 
     def action_logits(self, hidden):
         """log π_θ(a^ℓ | I_t, o_t, ℓ, ℓ̂), unnormalised: (B, 12, n_tokens)."""
-        return self.text_head(hidden[1][:, ACTION:])
+        return self.text_head(hidden[1][:, self.at_action:])
 
     def context(self, hidden, omit):
         """What the expert may read: hidden states up to the indicator, through the stop-gradient of KI."""
-        return self.expert.context([h[:, :ACTION].detach() for h in hidden[0]]), self._omitted(omit, ACTION)
+        seen = [h[:, :self.at_action] for h in hidden[0]]
+        if self.config.insulation:
+            seen = [h.detach() for h in seen]
+        return self.expert.context(seen), self._omitted(omit, self.at_action)
 
     def field(self, context, a_eta, eta):
-        """f_θ(a^{η,ω}, I_t, o_t, ℓ, ℓ̂) = (a^η - â) / (1 - η).  a_eta (B, R, H, A), eta (B, R) -> (B, R, H, A)."""
-        a_hat = self.expert(*context, a_eta, eta)
-        return (a_eta - a_hat) / (1 - eta)[..., None, None]
+        """f_θ(a^{η,ω}, I_t, o_t, ℓ, ℓ̂), = (a^η - â) / (1 - η) for â.  a_eta (B, R, H, A), eta (B, R) -> (B, R, H, A)."""
+        out = self.expert(*context, a_eta, eta)
+        return out if self.config.output == "velocity" else (a_eta - out) / (1 - eta)[..., None, None]
 
     def terms(self, batch, omega, eta, weight=None):
         """The factors of Eq. (6), per sample: two cross-entropies, and the flow loss in the place of the first factor.
 
-        batch: dict with state (B, 6), keypoints (B, 4, 17), prompt (B, 3), subtask (B, 2), positive (B,), omit (B,),
+        batch: dict with state (B, 6), keypoints (B, 4, 20) or images, prompt (B, 5), subtask (B, 2), positive (B,), omit (B,),
         chunk (B, H, A) normalised, tokens (B, 12); omega (B, R, H, A), eta (B, R): R draws per sample.
         weight: callable η -> α_η, or None.  -> {"subtask", "tokens", "flow"}: (B,); "flow" per draw: (B, R)
         """
@@ -320,7 +341,7 @@ def likelihood_bound(policy, batch, omega, eta, alpha=None):
 
 @torch.no_grad()
 def predict_subtask(policy, observation, prompt):
-    """ℓ̂: the most likely subtask, word by word.  prompt ids (B, 3) -> ids (B, 2)."""
+    """ℓ̂: the most likely subtask, word by word.  prompt ids (B, 5) -> ids (B, 2)."""
     B = len(prompt)
     subtask = torch.zeros(B, SUBTASK_LENGTH, dtype=torch.long, device=prompt.device)
     no = torch.zeros(B, dtype=torch.bool, device=prompt.device)
@@ -334,7 +355,7 @@ def predict_subtask(policy, observation, prompt):
 def sample_actions(policy, observation, prompt, subtask, indicator=True, beta=1.0, steps=5, omega=None):
     """a_{t:t+H} ~ π̂ of Eq. (2) / (12): absolute joint targets and gripper openings, (B, H, A).
 
-    observation {"state": (B, 6), "keypoints": (B, 4, 17)}, prompt (B, 3) and subtask (B, 2) ids; indicator True or
+    observation {"state": (B, 6), "keypoints": (B, 4, 20)} or images, prompt (B, 5) and subtask (B, 2) ids; indicator True or
     False, or None for the unconditional policy; beta >= 0: 1 samples the conditional policy, 0 the
     unconditional, above 1 sharpens; steps: Euler steps; omega (B, H, A): the noise (drawn when None).
     """
@@ -348,7 +369,7 @@ def sample_actions(policy, observation, prompt, subtask, indicator=True, beta=1.
     many = lambda x: torch.cat([x] * n)                                                    # (n*B, ...)
     omit = torch.tensor(omits, device=device).repeat_interleave(B)                         # (n*B,)
     positive = torch.full((n * B,), bool(indicator), device=device)
-    observation = {key: many(observation[key]) for key in ("state", "keypoints")}
+    observation = {key: many(x) for key, x in observation.items()}
     hidden = policy.hidden_states(observation, many(prompt), many(subtask), positive, omit)
     context = policy.context(hidden, omit)
 

@@ -10,7 +10,7 @@
     Eq. (1)   value training                   train_value        (Eq. (1) itself: value.value_loss)
     Sec. V-D  autonomous rollouts, human-gated corrections       collect
 
-The settings are in settings.py, the files of a run in runs.py.
+The settings are in settings.py, batches and the optimiser's loop in training.py, the files of a run in runs.py.
 
 Run it: `python recap.py` (a few minutes on two cores), `python recap.py --quick` for a first look,
 `python recap.py --help` for every setting.
@@ -19,7 +19,7 @@ Where the paper leaves a choice or contradicts itself: 1. ε_ℓ follows App. F 
 Sec. V-D ("30 % percentile of the values").  2. Its population in fine-tuning: the autonomous steps of the newest
 iteration; corrections are True anyway.  3. The n-step sum past the end: no bootstrap.  4. C_fail is the task's
 time limit and the range (-1, 0) is filled so that no failed step outranks a successful one.  5. Eq. (3)'s α is
-replaced by the dropout, as in App. F.  6. SFT keeps the dropout.  7. A generalist is not trained here.
+replaced by the dropout, as in App. F.  6. SFT keeps the dropout.
 """
 import copy
 import json
@@ -27,25 +27,29 @@ import math
 import os
 import sys
 import time
-import zlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 import plots
 import sim_tasks
 from backbone import encode
-from data import Episode, load_network, write_atomically
-from policy import PROMPT_LENGTH, SUBTASK_LENGTH, PolicyConfig, VLA, draw_noise, predict_subtask, sample_actions
+from data import Episode, load_dataset, load_network, write_atomically
+from policy import (FLOW_WEIGHTS, PROMPT_LENGTH, SUBTASK_LENGTH, PolicyConfig, VLA, draw_noise, predict_subtask,
+                    sample_actions)
 from runs import Run, summary, table, write_text
 from settings import QUICK, Settings, parse
-from sim_tasks.arms import CONTROL_HZ, World
+from sim_tasks.arms import BODIES, CONTROL_HZ, STATIC, World
 from sim_tasks.demonstrator import COACH, GOOD, MIXED, Gate, Operator
 from sim_tasks.render import draw, write_gif
-from value import ValueConfig, ValueFunction, expected_value, value_loss
+from training import (draw_prompts, episode_seeds, flow_loss_by_eta, generator, optimise, perceive, predict_values,
+                      stack_steps, web_batches)
+from value import ValueConfig, ValueFunction, value_loss
 
 
 # ---------------------------------------------------------------- Algorithm 1
@@ -53,10 +57,10 @@ from value import ValueConfig, ValueFunction, expected_value, value_loss
 def recap(run):
     """Algorithm 1, line by line; `run` (runs.Run) keeps what every line produces, so that a run can be resumed."""
     s = run.settings
-    D_demo = run.data("D_demo", lambda: [e for task in sim_tasks.TASKS for e in demonstrate(s, task, MIXED, "pretraining")])
-    V_pre = run.net("V_pre", lambda: train_value(ValueFunction(), D_demo, s, s.value_pretraining_steps))         # line 1
+    D_demo = run.data("D_demo", lambda: multi_task_demonstrations(s))
+    V_pre = run.net("V_pre", lambda: train_value(new_value(s), D_demo, s, s.value_pretraining_steps))            # line 1
     pi_pre = run.net("pi_pre", lambda: train_policy(                                                             # line 2
-        VLA(), D_demo, s, s.pretraining_steps, label(V_pre, D_demo, s, iteration=0)))
+        new_policy(s), D_demo, s, s.pretraining_steps, label(V_pre, D_demo, s, iteration=0)))
     evaluate_demonstrations(run, D_demo)
     evaluate(run, "rl_pretrained", pi_pre)
 
@@ -75,7 +79,8 @@ def recap(run):
         check_value(run, V, pi, k)
         labels = label(V, D, s, iteration=k)
         count_labels(run, labels, D, k)
-        pi = run.net(f"pi_{k}", lambda: train_policy(copy.deepcopy(pi_pre), D, s, s.policy_steps, labels))       # line 9
+        start = pi_pre if s.restart == "pretrained" else pi
+        pi = run.net(f"pi_{k}", lambda: train_policy(copy.deepcopy(start), D, s, s.policy_steps, labels))        # line 9
         evaluate(run, f"recap_{k}", pi)
         evaluate(run, f"recap_{k}", pi, s.beta)
 
@@ -84,11 +89,41 @@ def supervised(run, D_demo, D):
     """π_0.6 of Sec. VI-B: the same network, data and steps, never shown the indicator; pre-trained, then SFT."""
     s = run.settings
     pi_pre = run.net("supervised_pre", lambda: train_policy(
-        VLA(), D_demo, s, s.pretraining_steps, all_positive(D_demo), dropout=1.0))
+        new_policy(s), D_demo, s, s.pretraining_steps, all_positive(D_demo), dropout=1.0))
     evaluate(run, "supervised", pi_pre, indicator=None)
     pi = run.net("supervised_sft", lambda: train_policy(
         copy.deepcopy(pi_pre), D, s, s.sft_steps, all_positive(D), dropout=1.0))
     evaluate(run, "supervised_sft", pi, indicator=None)
+
+
+def generalist(run, specialists):
+    """The end of Sec. IV-C: one V and one policy from scratch on all D_ℓ, evaluated beside the specialists.
+
+    specialists: folders of finished runs, one per task.  -> {task: the specialist's last stage}
+    """
+    s, D, theirs = run.settings, [], {}
+    for folder in specialists:
+        try:
+            with open(os.path.join(folder, "metrics.json")) as file:
+                metrics = json.load(file)
+        except FileNotFoundError:
+            raise ValueError(f"--generalist: {folder} holds no metrics.json, expected the folder of a finished run") from None
+        theirs[metrics["task"]] = metrics["stages"][-1]
+        for k in range(metrics["settings"]["iterations"] + 1):
+            D += load_dataset(os.path.join(folder, f"D_{k}.npz"))
+    V = run.net("V_generalist", lambda: train_value(new_value(s), D, s, s.value_pretraining_steps))
+    pi = run.net("pi_generalist", lambda: train_policy(new_policy(s), D, s, s.pretraining_steps, label(V, D, s, None)))
+    for task in theirs:
+        evaluate(run, f"generalist_{task}", pi, s.beta, task=task)
+    return theirs
+
+
+def new_value(s):
+    return ValueFunction(ValueConfig(cameras=s.seen_cameras))
+
+
+def new_policy(s):
+    return VLA(PolicyConfig(cameras=s.seen_cameras, output=s.output, insulation=s.insulation))
 
 
 def collect_iteration(s, policy, k):
@@ -184,100 +219,59 @@ class Labels:
 
 
 def episode_returns(episodes, s):
-    return [returns(len(e), e.success, e.max_length, s.c_fail * e.max_length) for e in episodes]
+    return [returns(len(e), e.success, e.max_length, s.c_fail * e.max_length, s.clip_returns) for e in episodes]
 
 
 def label(value, episodes, s, iteration):
     """Indicators of all episodes under V (lines 2 and 9 of Algorithm 1; App. F).
 
     iteration 0 is pre-training: N = T, ε_ℓ per task on a sample of 10,000 of its steps.  Later: N = s.lookahead, ε_ℓ on
-    the autonomous steps of that iteration; older data and demonstrations are judged by the same ε_ℓ.
+    the autonomous steps of that iteration; older data and demonstrations are judged by the same ε_ℓ.  None: of each
+    task's newest iteration (the generalist).
     """
     n = None if iteration == 0 else s.lookahead
     A = [advantages(R, V, n) for R, V in zip(episode_returns(episodes, s), predict_values(value, episodes))]
     epsilon, rng = {}, np.random.default_rng([22, s.seed])
     for task in sorted({e.task for e in episodes}):
+        newest = max(e.iteration for e in episodes if e.task == task) if iteration is None else iteration
         mine = [a for a, e in zip(A, episodes) if e.task == task
-                and (iteration == 0 or (e.source == "autonomous" and e.iteration == iteration))]
+                and (iteration == 0 or (e.source == "autonomous" and e.iteration == newest))]
         if not mine:
             raise ValueError(f"episodes: no autonomous one of task {task!r} in iteration {iteration}, expected some for ε_ℓ")
         pool = np.concatenate(mine)                                                      # (M,)
         if iteration == 0:
             pool = rng.choice(pool, min(10_000, len(pool)), replace=False)
-        epsilon[task] = threshold(pool, s.positive_pretraining if iteration == 0 else s.positive)
-    return Labels([indicators(a, epsilon[e.task], e.intervention) for a, e in zip(A, episodes)], epsilon)
+        epsilon[task] = threshold(pool, s.positive_pretraining if iteration == 0 else s.positive_for(task))
+    correction = lambda e: e.intervention if s.force_corrections else None
+    return Labels([indicators(a, epsilon[e.task], correction(e)) for a, e in zip(A, episodes)], epsilon)
 
 
 # ---------------------------------------------------------------- training (Eqs. 1 and 3)
 
-def stack_steps(episodes, device="cpu", horizon=PolicyConfig().horizon):
-    """All steps of all episodes in a row: dict of tensors with leading axis M = Σ T.
-
-    state (M, 6), keypoints (M, 4, 17); ids of prompt (M, 3) and subtask (M, 2); actions (M, H, A): the chunk
-    a_{t:t+H} as sent, its last action repeated past the end of the episode.
-    """
-    if not episodes:
-        raise ValueError("episodes: an empty dataset, expected at least one episode")
-    prompts, subtasks, chunks = [], [], []
-    for e in episodes:
-        window = np.minimum(np.arange(len(e))[:, None] + np.arange(horizon), len(e) - 1)      # (T, H)
-        chunks.append(e.actions[window])                                                      # (T, H, A)
-        prompts += [encode(e.prompt, PROMPT_LENGTH)] * len(e)
-        names, index = np.unique(e.subtask, return_inverse=True)
-        subtasks.append(np.array([encode(str(name), SUBTASK_LENGTH) for name in names])[index])   # (T, 2)
-    steps = {key: np.concatenate([e.observations[key] for e in episodes]) for key in ("state", "keypoints")}
-    steps |= {"actions": np.concatenate(chunks), "prompt": np.array(prompts), "subtask": np.concatenate(subtasks)}
-    return {key: torch.as_tensor(value, device=device) for key, value in steps.items()}
-
-
-def optimise(network, draw_loss, n_steps, learning_rate, name):
-    """AdamW, a short warm-up, a cosine to zero: one loop for V, π and the baselines.  `draw_loss()` draws a batch."""
-    fused = next(network.parameters()).device.type != "mps"        # one call per step; not in every release on mps
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=fused)
-    warmup = min(50, n_steps // 10 + 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda i: min((i + 1) / warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * i / n_steps)))
-    network.train()
-    progress = tqdm(range(n_steps), desc=name, leave=False, disable=None, mininterval=0.5)
-    for i in progress:
-        loss = draw_loss()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        if not torch.isfinite(norm):       # before it reaches the weights, and a file
-            raise ValueError(f"{name}: gradient norm {norm.item()} at step {i}, expected a finite one (a smaller learning rate?)")
-        optimizer.step()
-        schedule.step()
-        if i % 50 == 0:
-            progress.set_postfix(loss=f"{loss.item():.3f}")
-    return network.eval()
-
-
 def train_value(value, episodes, s, n_steps):
-    """Minimise Eq. (1) over the steps of `episodes`.  -> (value, log)"""
-    steps = stack_steps(episodes, s.device)
-    R = torch.as_tensor(np.concatenate(episode_returns(episodes, s)), dtype=torch.float32, device=s.device)   # (M,)
-    g = generator(s.seed, f"value {len(R)}")
+    """Minimise Eq. (1) over the steps of `episodes`, and the answers to web questions if asked.  -> (value, log)"""
+    log = {}
+    kept = [e for e in episodes if s.value_on_corrections or e.source != "corrected"]
+    steps = stack_steps(kept, s.device, cameras=value.config.cameras)
+    R = torch.as_tensor(np.concatenate(episode_returns(kept, s)), dtype=torch.float32, device=s.device)   # (M,)
+    g, ask = generator(s.seed, f"value {len(R)}"), web_batches(s, value.config.cameras, s.web, s.value_batch, "web value")
 
     def draw_loss():
         index = torch.randint(len(R), (s.value_batch,), generator=g)
         batch = {key: x[index] for key, x in steps.items()}
-        return value_loss(value(batch, batch["prompt"]), R[index])
+        if s.metadata:
+            draw_prompts(batch, s.metadata_dropout, g)
+        loss = value_loss(value(batch, batch["prompt"]), R[index])
+        return loss if ask is None else loss + answer_loss(value, ask())
 
     value = optimise(value.to(s.device), draw_loss, n_steps, s.value_learning_rate, "value")
-    return value, {"correlation": correlation(value, episodes, s)}
+    return value, {"correlation": correlation(value, kept, s), "loss": mean_value_loss(value, kept, s)}
 
 
-@torch.no_grad()
-def predict_values(value, episodes):
-    """V(o_t, ℓ) of every step: list of float (T,), one per episode."""
-    device = next(value.parameters()).device
-    steps = stack_steps(episodes, device)
-    prompt, out = steps["prompt"], []
-    for i in range(0, len(prompt), 4096):
-        batch = {key: steps[key][i:i + 4096] for key in ("state", "keypoints")}
-        out.append(expected_value(value(batch, prompt[i:i + 4096])).cpu().numpy())
-    return np.split(np.concatenate(out).astype(float), np.cumsum([len(e) for e in episodes])[:-1])
+def answer_loss(network, web):
+    """Co-training (Secs. V-A, V-C): cross-entropy of the answers, through the backbone that the data trains, too."""
+    logits = network.answer_logits(web, web["question"], web["answer"])                   # (n, 2, words)
+    return F.cross_entropy(logits.flatten(0, 1), web["answer"].flatten())                 # (n*2, words), (n*2,)
 
 
 def correlation(value, episodes, s):
@@ -286,24 +280,37 @@ def correlation(value, episodes, s):
     return float(np.corrcoef(V, R)[0, 1]) if V.std() > 0 and R.std() > 0 else None
 
 
-def eq3_loss(policy, batch, omega, eta):
+def mean_value_loss(value, episodes, s):
+    """Eq. (1) over all steps of `episodes`: what overfits when data are few."""
+    steps = stack_steps(episodes, s.device, cameras=value.config.cameras)
+    R = torch.as_tensor(np.concatenate(episode_returns(episodes, s)), dtype=torch.float32, device=s.device)
+    with torch.no_grad():
+        logits = [value({key: x[i:i + 4096] for key, x in steps.items()}, steps["prompt"][i:i + 4096])
+                  for i in range(0, len(R), 4096)]
+        return value_loss(torch.cat(logits), R).item()                                    # (M, B), (M,)
+
+
+def eq3_loss(policy, batch, omega, eta, tokens=1.0, weight=None):
     """Eq. (3) by way of Eq. (4): the negative bound, with constant weights on its three terms.
 
     Over many batches the dropout makes it (1 - p) [-log π(a | I, o)] + p [-log π(a | o)]: Eq. (3) with α = (1 - p) / p.
     Tokens and flow train disjoint weights (knowledge insulation) and Adam ignores a constant factor, so the 10 only
-    brings the two gradients to one size for the common clipping.
+    brings the two gradients to one size for the common clipping.  tokens: weight of the action tokens' term; weight:
+    α_η of Eq. (4), a callable (policy.FLOW_WEIGHTS).
     """
-    terms = policy.terms(batch, omega, eta)
-    return terms["subtask"].mean() + terms["tokens"].mean() + 10 * terms["flow"].mean()
+    terms = policy.terms(batch, omega, eta, weight)
+    return terms["subtask"].mean() + tokens * terms["tokens"].mean() + 10 * terms["flow"].mean()
 
 
-def train_policy(policy, episodes, s, n_steps, labels, loss=eq3_loss, columns=None, dropout=None):
+def train_policy(policy, episodes, s, n_steps, labels, loss=None, columns=None, dropout=None, keep=None):
     """Minimise Eq. (3) over the steps of `episodes`, I_t omitted at random.  -> (policy, log)
 
-    loss(policy, batch, omega (B, R, H, A), eta (B, R)) -> scalar: the baselines pass their own; columns: more per-step
-    arrays (M,) for its batch; dropout: s.dropout when None, 1 trains without the indicator.
+    loss(policy, batch, omega (B, R, H, A), eta (B, R)) -> scalar: eq3_loss when None, the baselines pass their own;
+    columns: more per-step arrays (M,) for its batch; dropout: s.dropout when None, 1 trains without the indicator;
+    keep: bool (M,), the steps to draw from, all when None.
     """
-    steps = stack_steps(episodes, s.device, policy.config.horizon)
+    loss = partial(eq3_loss, tokens=float(s.token_loss), weight=FLOW_WEIGHTS[s.flow_weight]) if loss is None else loss
+    steps = stack_steps(episodes, s.device, policy.config.horizon, policy.config.cameras)
     policy.to(s.device)
     rate = s.fine_tuning_rate if policy.fitted else s.learning_rate
     if not policy.fitted:         # pre-training: the normaliser is measured once and kept
@@ -314,57 +321,66 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=eq3_loss, columns=No
         steps[name] = torch.as_tensor(column, device=s.device)
     M, B, R = len(steps["chunk"]), s.batch, s.draws
     dropout = s.dropout if dropout is None else dropout
-    g = generator(s.seed, f"policy {M}")
+    g, ask = generator(s.seed, f"policy {M}"), web_batches(s, policy.config.cameras, s.web, B, "web policy")
+
+    kept = torch.arange(M) if keep is None else torch.as_tensor(keep).nonzero()[:, 0]
+    if len(kept) == 0:
+        raise ValueError(f"keep: none of {M} steps, expected at least one to train on")
 
     def draw_batch():
-        index = torch.randint(M, (B,), generator=g)
+        index = kept[torch.randint(len(kept), (B,), generator=g)]
         batch = {key: x[index] for key, x in steps.items()}
+        if s.metadata:
+            draw_prompts(batch, s.metadata_dropout, g)
         batch["omit"] = (torch.rand(B, generator=g) < dropout).to(s.device)
         omega, eta = draw_noise(batch["chunk"].repeat_interleave(R, 0), g)                # (B*R, H, A), (B*R,)
         return batch, omega.view(B, R, *omega.shape[1:]), eta.view(B, R)
 
-    policy = optimise(policy, lambda: loss(policy, *draw_batch()), n_steps, rate, "policy")
+    def draw_loss():
+        of_data = loss(policy, *draw_batch())
+        return of_data if ask is None else of_data + answer_loss(policy, ask())
+
+    policy = optimise(policy, draw_loss, n_steps, rate, "policy")
     return policy, {"flow_loss_by_eta": flow_loss_by_eta(policy, draw_batch)}
-
-
-@torch.no_grad()
-def flow_loss_by_eta(policy, draw_batch, n_batches=8, edges=(0, 0.1, 0.2, 0.4, 0.6, 1)):
-    """Where in η the error sits: {"0-0.1": mean ‖a - â‖² / (H·A), ...} on freshly drawn batches."""
-    losses, etas = [], []
-    for _ in range(n_batches):
-        batch, omega, eta = draw_batch()
-        losses.append(policy.terms(batch, omega, eta)["flow"].flatten())
-        etas.append(eta.flatten())
-    losses, etas = torch.cat(losses), torch.cat(etas)
-    return {f"{low}-{high}": round(losses[(etas >= low) & (etas < high)].mean().item(), 4)
-            for low, high in zip(edges[:-1], edges[1:])}
 
 
 # ---------------------------------------------------------------- acting: demonstrations, rollouts, corrections
 
-def demonstrate(s, task, skill, purpose):
+def multi_task_demonstrations(s):
+    """D_demo: every task of pre-training, by operators of mixed quality; with s.bodies also on other robots (Sec. IV)."""
+    episodes = []
+    for task in s.pretraining:
+        for body in BODIES.values() if s.bodies else (STATIC,):
+            purpose = "pretraining" if body is STATIC else f"pretraining on {body.name}"
+            episodes += demonstrate(s, task, MIXED, purpose, body)
+    return episodes
+
+
+def demonstrate(s, task, skill, purpose, body=STATIC):
     """s.demonstrations episodes of a scripted operator of that skill."""
     seeds = episode_seeds(s.seed, f"{purpose} {task}", s.demonstrations)
-    return collect(s, sim_tasks.TASKS[task], seeds, operator_skill=skill)
+    return collect(s, sim_tasks.TASKS[task], seeds, operator_skill=skill, body=body)
 
 
 def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skill=None, coach=False, iteration=0,
-            purpose="rollout"):
+            purpose="rollout", body=STATIC, item=None, ask=""):
     """Run one episode per seed, side by side.  -> list of labelled `Episode`s
 
     policy alone: autonomous.  operator_skill alone: demonstrations.  policy with coach=True: an expert watches, takes
-    over when his `Gate` says so, and hands back where the next chunk begins.  purpose: names the stream of the noise ω.
+    over when his `Gate` says so, and hands back where the next chunk begins.  purpose: names the stream of the noise ω;
+    body, item: as in `World`; ask: metadata s to put into the policy's prompt.
     """
     if (policy is None) == (operator_skill is None):
         raise ValueError("policy, operator_skill: expected exactly one of them")
-    world, n = World(spec, seeds), len(seeds)
+    world, n = World(spec, seeds, body, item), len(seeds)
     operator = Operator(world, seeds, COACH if coach else operator_skill) if coach or policy is None else None
     gate = Gate(world) if coach else None
-    taken_over = np.zeros(n, bool)
+    taken_over, prompts = np.zeros(n, bool), world.prompts().tolist()
+    metadata = operator.metadata() if policy is None else [ask] * n
     if policy is not None:
         device, g = next(policy.parameters()).device, generator(s.seed, f"{purpose} {iteration} {coach} {n} {beta}")
         H, A = policy.config.horizon, policy.action_dim
-        prompt = torch.tensor([encode(spec.prompt, PROMPT_LENGTH)] * n, device=device)
+        prompt = torch.tensor([encode(f"{text} {ask}", PROMPT_LENGTH) for text in prompts], device=device)
         subtask = torch.zeros(n, SUBTASK_LENGTH, dtype=torch.long, device=device)
         chunk = np.zeros((n, H, A))
     log = {name: [] for name in ("state", "keypoints", "actions", "subtask", "intervention")}
@@ -378,13 +394,15 @@ def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skil
             actions = operator.act(world)
         else:
             if t % s.execute == 0:
-                live = torch.as_tensor(np.flatnonzero(~world.done), device=device)
-                seen = {key: torch.as_tensor(x, device=device)[live] for key, x in observation.items()}
+                rows = np.flatnonzero(~world.done)
+                seen = perceive({key: x[rows] for key, x in observation.items()}, policy.config.cameras)
+                seen = {key: torch.as_tensor(x, device=device) for key, x in seen.items()}
+                live = torch.as_tensor(rows, device=device)
                 if t % (s.execute * s.subtask_every) == 0:
                     subtask[live] = predict_subtask(policy, seen, prompt[live])
                 omega = torch.randn(n, H, A, generator=g).to(device)[live]
-                chunk[live.cpu()] = sample_actions(policy, seen, prompt[live], subtask[live], indicator, beta, s.euler,
-                                                   omega).cpu().numpy()
+                chunk[rows] = sample_actions(policy, seen, prompt[live], subtask[live], indicator, beta, s.euler,
+                                             omega).cpu().numpy()
             actions = chunk[:, t % s.execute].copy()
             if taken_over.any():
                 actions[taken_over] = operator.act(world)[taken_over]
@@ -399,7 +417,7 @@ def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skil
     for i, T in enumerate(world.t):                # world.t stands still when an episode is over: its true length
         steps = {name: x[i, :T] for name, x in log.items()}
         episodes.append(Episode(
-            task=spec.name, prompt=spec.prompt, max_length=spec.max_steps,
+            task=spec.name, prompt=prompts[i], metadata=metadata[i], max_length=spec.max_steps,
             observations={key: steps[key] for key in ("state", "keypoints")}, actions=steps["actions"],
             subtask=steps["subtask"], intervention=steps["intervention"], success=bool(world.success[i]),
             stages=np.arange(len(spec.stages)) < world.stage[i], source=source, iteration=iteration))
@@ -451,36 +469,47 @@ def outcome_auc(value, episodes):
     return float(((difference > 0) + 0.5 * (difference == 0)).mean())
 
 
-# ---------------------------------------------------------------- chance: everything is drawn from (seed, purpose)
-
-def stream(seed, purpose):
-    """A SeedSequence of its own for every purpose of a run."""
-    return np.random.SeedSequence([seed, zlib.crc32(purpose.encode())])
-
-
-def episode_seeds(seed, purpose, n):
-    """n episode seeds; "evaluation" seeds are never those of collected data."""
-    return [int(x) for x in stream(seed, purpose).generate_state(n, np.uint64) >> np.uint64(1)]
-
-
-def generator(seed, purpose):
-    return torch.Generator().manual_seed(int(stream(seed, purpose).generate_state(1, np.uint64)[0] >> np.uint64(1)))
-
-
 # ---------------------------------------------------------------- what a run reports
 
 KINDS = {"VLA": (VLA, PolicyConfig), "ValueFunction": (ValueFunction, ValueConfig)}
 
 
-def evaluate(run, name, policy, beta=1.0, indicator=True):
-    """Success and throughput on the evaluation episodes, the same ones for every policy of the run."""
+def evaluate(run, name, policy, beta=1.0, indicator=True, task=None):
+    """Success and throughput on the evaluation episodes, the same ones for every policy of the run.
+
+    task: the run's own when None.  Tasks with items are measured on the hardest one, as the paper does; and on as many
+    episodes of all items, which "items" reports one by one.
+    """
     s = run.settings
+    spec = sim_tasks.TASKS[task or s.task]
 
     def make():
-        begun = time.time()
-        episodes = collect(s, sim_tasks.TASKS[s.task], episode_seeds(s.seed, "evaluation", s.episodes), policy, beta, indicator)
-        return {"name": name, "beta": beta} | score(episodes) | {"seconds": time.time() - begun}
+        begun, seeds = time.time(), episode_seeds(s.seed, "evaluation", s.episodes)
+        episodes = collect(s, spec, seeds, policy, beta, indicator, item=spec.measured, ask=s.ask)
+        stage = {"name": name, "beta": beta} | score(episodes) | {"subtask_accuracy": subtask_accuracy(policy, episodes, s)}
+        if spec.items:
+            all_items = collect(s, spec, seeds, policy, beta, indicator, ask=s.ask)
+            stage["items"] = {item.name: score(mine) for item in spec.items
+                              if (mine := [e for e in all_items if e.prompt == f"{spec.prompt} {item.name}"])}
+        return stage | {"seconds": time.time() - begun}
     run.add_stage(run.json(f"eval_{name}_beta{beta:g}", make))
+
+
+def subtask_accuracy(policy, episodes, s):
+    """Fraction of steps under which the subtask ℓ̂ that the policy acts by is the annotated one.
+
+    ℓ̂ is predicted every s.subtask_every chunks and kept in between, so a new subtask is seen late, as in acting.
+    """
+    device, every = next(policy.parameters()).device, s.execute * s.subtask_every
+    steps = stack_steps(episodes, device, cameras=policy.config.cameras)
+    ends = np.cumsum([len(e) for e in episodes])
+    held = np.concatenate([end - len(e) + np.arange(len(e)) // every * every for end, e in zip(ends, episodes)])   # (M,)
+    when, index = np.unique(held, return_inverse=True)
+    predicted = []
+    for i in range(0, len(when), 1024):
+        seen = {key: x[when[i:i + 1024]] for key, x in steps.items()}
+        predicted.append(predict_subtask(policy, seen, seen["described"] if s.ask else seen["prompt"]))
+    return (torch.cat(predicted)[index] == steps["subtask"]).all(1).float().mean().item()      # (M, 2) -> (M,)
 
 
 def evaluate_demonstrations(run, D_demo):
@@ -496,7 +525,8 @@ def check_value(run, value, policy, k):
     def make():
         seeds = episode_seeds(s.seed, f"held out {k}", min(s.episodes, 150))
         episodes = collect(s, sim_tasks.TASKS[s.task], seeds, policy, iteration=k, purpose="held out")
-        return {"heldout_correlation": correlation(value, episodes, s), "outcome_auc": outcome_auc(value, episodes)}
+        return {"heldout_correlation": correlation(value, episodes, s), "heldout_loss": mean_value_loss(value, episodes, s),
+                "outcome_auc": outcome_auc(value, episodes)}
     run.value_report = run.json(f"value_{k}", make)
     run.say(f"V_{k} held out", ", ".join(f"{key} {x}" for key, x in run.value_report.items()))
 
@@ -516,13 +546,22 @@ def count_labels(run, labels, episodes, k):
 
 def finish(run):
     """metrics.json, the pictures, the table."""
-    seconds = run.json("seconds", lambda: time.time() - run.started)      # of the last process, where a run was resumed
-    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": seconds,
+    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": run.seconds(),
                "stages": run.stages, "value": run.value_report, "labels": run.labels}
     write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))
     draw_pictures(run, metrics)
     print(f"\n{table(metrics)}\n\n{run.out}: metrics.json, datasets and checkpoints (.npz), learning_curve.png, "
           "value_trace.png, before.gif, after.gif")
+
+
+def finish_generalist(run, specialists):
+    """metrics.json of the generalist, and a table: each task's specialist (its last stage) and the generalist."""
+    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": run.seconds(),
+               "stages": run.stages, "specialists": specialists}
+    write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))
+    for (task, theirs), ours in zip(specialists.items(), run.stages):
+        for name, x in (("specialist", theirs), ("generalist", ours)):
+            print(f"{task:<14}{name:<12}{x['success']:>7.1%} ± {x['success_se']:<6.1%}{x['throughput']:>6.0f} ± {x['throughput_se']:<4.0f}")
 
 
 def draw_pictures(run, metrics):
@@ -579,16 +618,18 @@ def open_run(args):
     check_device(settings.device)         # before the folder is made
     out = args.out
     if out is None:
-        n = 0
-        while os.path.exists(f"runs/{settings.task}-{n}"):
+        kind, n = "generalist" if args.generalist else settings.task, 0
+        while os.path.exists(f"runs/{kind}-{n}"):
             n += 1
-        out = f"runs/{settings.task}-{n}"
+        out = f"runs/{kind}-{n}"
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise ValueError(f"--out: {out} exists and is not an empty folder, expected a new one "
                          "(--resume goes on with an interrupted run)")
     os.makedirs(out, exist_ok=True)
     run = Run(settings, out, KINDS)
     run.json("settings", lambda: asdict(settings))
+    if args.generalist:
+        run.json("specialists", lambda: args.generalist)
     return run
 
 
@@ -600,8 +641,12 @@ def main(argv=None):
             print(summary(args.summary))
             return 0
         run = open_run(args)
-        recap(run)
-        finish(run)
+        torch.set_num_threads(1)      # products this small gain nothing from a second core, and lose much if it is busy
+        if os.path.exists(run.path("specialists.json")):
+            finish_generalist(run, generalist(run, run.json("specialists", list)))
+        else:
+            recap(run)
+            finish(run)
     except ValueError as error:
         print(f"recap.py: error: {error}", file=sys.stderr)
         return 2

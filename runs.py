@@ -24,13 +24,19 @@ class Run:
     def __init__(self, settings, out, kinds):
         self.settings, self.out, self.kinds = settings, out, kinds
         self.stages, self.labels, self.value_report = [], [], {}      # of metrics.json
+        self.before = self.json("seconds", lambda: 0.0)               # spent by earlier processes, where this one resumes
         self.started = time.time()
+
+    def seconds(self):
+        """What the run has taken so far, over all of its processes (up to their last stage)."""
+        return self.before + time.time() - self.started
 
     def path(self, name):
         return os.path.join(self.out, name)
 
     def say(self, name, text):
-        print(f"[{time.time() - self.started:5.0f} s] {name:<20} {text}", flush=True)
+        write_text(self.path("seconds.json"), json.dumps(self.seconds()))
+        print(f"[{self.seconds():5.0f} s] {name:<20} {text}", flush=True)
 
     def data(self, name, make):
         """A dataset, kept as NAME.npz."""

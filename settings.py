@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass, field, fields
 
 import sim_tasks
+from backbone import CAMERAS
 from policy import PolicyConfig
+from sim_tasks.demonstrator import METADATA
 
 
 def setting(default, help):
@@ -19,7 +21,16 @@ class Settings:
     beta: float = setting(1.5, "guidance at evaluation, beside β = 1 (App. E: 1.5 to 2.5)")
     device: str = setting("cpu", "cpu, cuda or mps")
     supervised: bool = setting(False, "also train the network without the indicator, pre-trained and SFT")
+    # what the networks read and learn besides (each switchable; all off is the plain run)
+    vision: bool = setting(False, "read camera images in the place of keypoints")
+    cameras: str = setting("base left_wrist right_wrist", "which images with --vision, in one string")
+    metadata: bool = setting(False, "train with the operator's pace and quality, s of Sec. V-A, in the prompt")
+    metadata_dropout: float = setting(0.3, "how often s is left out in training")
+    ask: str = setting("", "s at evaluation, e.g. 'fast careful' (needs --metadata)")
+    web: float = setting(0.0, "web questions per step of the data, in the batches of V and π")
     # data
+    pretraining_tasks: str = setting("fold_shirt fold_collar box", "tasks of D_demo, in one string; the target's is added")
+    bodies: bool = setting(False, "pre-train on demonstrations of other robot bodies, too")
     demonstrations: int = setting(100, "of every task for pre-training, and of the target task for SFT")
     autonomous: int = setting(150, "episodes collected per iteration without help (paper: 300 to 600)")
     corrected: int = setting(50, "episodes collected per iteration with human-gated corrections")
@@ -31,6 +42,9 @@ class Settings:
                                      "for fold_shirt, else 0.4; paper: 0.1 for t-shirts and shorts, else 0.4)")
     dropout: float = setting(0.3, "how often the indicator is left out in training")
     c_fail: float = setting(1.0, "C_fail of Eq. 5 in time limits of the task")
+    clip_returns: bool = setting(False, "the other range: R / limit, clipped at -1")
+    force_corrections: bool = setting(True, "I = True where the operator corrected")
+    value_on_corrections: bool = setting(True, "V learns from corrected episodes, too")
     # training
     batch: int = setting(32, "steps per batch of the policy")
     draws: int = setting(4, "draws of (ω, η) per step of the batch")
@@ -43,6 +57,11 @@ class Settings:
     value_pretraining_steps: int = setting(1200, "gradient steps of V_pre")
     value_steps: int = setting(600, "gradient steps of V^k, from V_pre")
     value_batch: int = setting(128, "steps per batch of the value function")
+    restart: str = setting("pretrained", "π^k starts from: pretrained (Algorithm 1) or last (π^{k-1})")
+    token_loss: bool = setting(True, "train the backbone on the action tokens")
+    insulation: bool = setting(True, "knowledge insulation: no gradient from the expert into the backbone")
+    output: str = setting("clean", "what the expert puts out: clean (â) or velocity (f)")
+    flow_weight: str = setting("clean", "α_η of Eq. 4: clean ((1 - η)²), constant (1), or paper (e^{-η/2} / 2, App. C)")
     # acting
     execute: int = setting(4, "actions executed of each chunk of H = 8")
     euler: int = setting(5, "Euler steps per chunk")
@@ -50,7 +69,7 @@ class Settings:
 
     def __post_init__(self):
         if self.positive is None:
-            self.positive = 0.2 if self.task == "fold_shirt" else 0.4
+            self.positive = self.positive_for(self.task)
 
         def check(name, ok, expected):
             if not ok:
@@ -59,6 +78,17 @@ class Settings:
         check("beta", self.beta >= 0 and math.isfinite(self.beta), "a number >= 0")
         check("device", self.device in ("cpu", "cuda", "mps"), "cpu, cuda or mps")
         check("c_fail", self.c_fail >= 0 and math.isfinite(self.c_fail), "a number >= 0")
+        words = lambda name, known: all(word in known for word in getattr(self, name).split())
+        check("cameras", words("cameras", CAMERAS) and self.cameras, "some of " + ", ".join(CAMERAS))
+        check("pretraining_tasks", words("pretraining_tasks", sim_tasks.TASKS), "some of " + ", ".join(sim_tasks.TASKS))
+        check("bodies", not (self.bodies and self.vision), "no other bodies with --vision: the pictures show the static robot")
+        check("ask", words("ask", METADATA) and len(self.ask.split()) <= 2, "up to two of " + ", ".join(METADATA))
+        check("ask", self.metadata or not self.ask, "nothing without --metadata: no network would know the words")
+        for name, known in (("restart", ("pretrained", "last")), ("output", ("clean", "velocity")),
+                            ("flow_weight", ("clean", "constant", "paper"))):
+            check(name, getattr(self, name) in known, " or ".join(known))
+        check("metadata_dropout", 0 <= self.metadata_dropout <= 1, "a number in [0, 1]")
+        check("web", 0 <= self.web <= 4, "a number in [0, 4]")
         integer = lambda name, least: isinstance(getattr(self, name), int) and getattr(self, name) >= least
         for name in ("iterations", "seed", "corrected"):
             check(name, integer(name, 0), "an integer >= 0")
@@ -72,6 +102,22 @@ class Settings:
             check(name, 0 < getattr(self, name) < 1, "a number in (0, 1)")
         check("execute", integer("execute", 1) and self.execute <= PolicyConfig().horizon, f"1 to {PolicyConfig().horizon}")
 
+    def positive_for(self, task):
+        """Fraction of positive labels for ε_ℓ of `task`: as set for the target, the default for any other."""
+        if task == self.task and self.positive is not None:
+            return self.positive
+        return 0.2 if task == "fold_shirt" else 0.4
+
+    @property
+    def pretraining(self):
+        """Names of the tasks of D_demo; the target's is always among them."""
+        return [task for task in sim_tasks.TASKS if task in self.pretraining_tasks.split() or task == self.task]
+
+    @property
+    def seen_cameras(self):
+        """Names of the images that the networks read: () is keypoints."""
+        return tuple(self.cameras.split()) if self.vision else ()
+
 
 QUICK = dict(iterations=1, demonstrations=20, autonomous=20, corrected=5, episodes=30, pretraining_steps=150,
              sft_steps=50, policy_steps=100, value_pretraining_steps=60, value_steps=40)
@@ -82,13 +128,16 @@ def parse(argv):
     for f in fields(Settings):
         option = "--" + f.name.replace("_", "-")
         kind = float if f.default is None else type(f.default)
-        if kind is bool:
-            parser.add_argument(option, action="store_true", default=None, help=f.metadata["help"])
+        if kind is bool:      # --option or --no-option
+            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None,
+                                help=f.metadata["help"] + f" (default {'yes' if f.default else 'no'})")
         else:
             parser.add_argument(option, type=kind, default=None, metavar=kind.__name__.upper(),
                                 help=f.metadata["help"] + ("" if f.default is None else f" (default {f.default})"))
     parser.add_argument("--out", help="output folder, new or empty (default runs/TASK-N, the first free N)")
     parser.add_argument("--quick", action="store_true", help="a first look in at most 30 seconds: little data, few steps")
+    parser.add_argument("--generalist", metavar="RUN", nargs="+", help="train one policy and one V from scratch on the data "
+                        "of these finished runs (one per task) and compare")
     parser.add_argument("--summary", metavar="OUT", nargs="+", help="only print the mean over finished runs (of several seeds)")
     parser.add_argument("--resume", metavar="OUT", help="go on with an interrupted run, with its settings")
     return parser.parse_args(argv)

@@ -7,8 +7,8 @@
     p_φ(V | o_t, ℓ)          ValueFunction      all tasks in one network; ℓ tells it which
 
 This module takes tensors only; how an episode becomes returns (Eq. 5, the range (-1, 0)) is in recap.py.
-The value 0 is "success now"; -1 is the worst failure.  Deviation: the paper co-trains V on web data against
-overfitting; at toy size V stops early instead (few steps, weight decay).
+The value 0 is "success now"; -1 is the worst failure.  The paper co-trains V on web data against overfitting;
+`answer_logits` is the head for that (recap.train_value mixes the questions of web.py in, when asked).
 """
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from backbone import N_KEYPOINTS, PROMPT_LENGTH, WORD_ID, Backbone
+from backbone import PROMPT_LENGTH, SUBTASK_LENGTH, WORD_ID, Backbone
 
 
 def support(n_bins=201):
@@ -55,6 +55,7 @@ class ValueConfig:
     layers: int = 2
     heads: int = 2
     n_bins: int = 201      # B
+    cameras: tuple = ()    # names of the images it reads; none: keypoints
 
 
 class ValueFunction(nn.Module):
@@ -63,15 +64,26 @@ class ValueFunction(nn.Module):
     def __init__(self, config=ValueConfig()):
         super().__init__()
         self.config = config
-        n_positions = N_KEYPOINTS + 1 + PROMPT_LENGTH + 1
-        self.backbone = Backbone(config.width, config.layers, config.heads, len(WORD_ID), n_positions)
+        self.backbone = Backbone(config.width, config.layers, config.heads, len(WORD_ID), PROMPT_LENGTH + 1, config.cameras)
         self.head = nn.Linear(config.width, config.n_bins)
+        self.answer = nn.Linear(config.width, SUBTASK_LENGTH * len(WORD_ID))      # for co-training only
         nn.init.zeros_(self.head.weight)       # begins at the uniform distribution, V = -1/2
         nn.init.zeros_(self.head.bias)
 
     def forward(self, observation, prompt):
-        """observation {"state": (B, 6), "keypoints": (B, 4, 17)}, prompt ids (B, 3) -> logits (B, n_bins)."""
-        ask = torch.full_like(prompt[:, :1], WORD_ID["value:"])                          # (B, 1)
-        text = self.backbone.token(torch.cat([prompt, ask], dim=1))                      # (B, 4, width)
-        tokens = torch.cat([self.backbone.embed_observation(observation), text], dim=1)  # (B, 9, width)
-        return self.head(self.backbone(tokens, None)[1][:, -1])                         # (B, n_bins)
+        """observation {"state": (B, 6), "keypoints": (B, 4, 20)} or images, prompt ids (B, 5) -> logits (B, n_bins)."""
+        return self.head(self._read(observation, prompt, "value:"))                      # (B, n_bins)
+
+    def answer_logits(self, observation, question, answer):
+        """Co-training (Sec. V-C): the words that answer a question, ids (B, 5), about what is seen -> (B, 2, n_words).
+
+        Both words at once, from one position; `answer` is not read (the policy, which writes word by word, does).
+        """
+        return self.answer(self._read(observation, question, "answer:")).unflatten(1, (SUBTASK_LENGTH, -1))
+
+    def _read(self, observation, prompt, ask):
+        """The last hidden state, (B, width), of [observation | prompt | ask]."""
+        ask = torch.full_like(prompt[:, :1], WORD_ID[ask])                               # (B, 1)
+        text = self.backbone.token(torch.cat([prompt, ask], dim=1))                      # (B, 6, width)
+        tokens = torch.cat([self.backbone.embed_observation(observation), text], dim=1)  # (B, S, width)
+        return self.backbone(tokens, None)[1][:, -1]

@@ -10,6 +10,7 @@ import numpy as np
 
 from .arms import EDGE, GOOD_RADIUS, NOTHING, SAFE_SPEED, inverse_kinematics
 
+METADATA = ("fast", "slow", "careful", "careless")      # words of `Operator.metadata`
 MAX_ATTEMPTS = 12      # grasps per stage and arm for which errors are drawn
 
 
@@ -64,6 +65,17 @@ class Operator:
                 self.pausing[i, t:t + rng.integers(3, 8)] = True
             self.goes_wrong[i] = spec.stages[0].wrong_goals is not None and rng.random() < skill.wrong
             self.hasty[i] = rng.random(stages) < skill.hasty
+
+    def metadata(self):
+        """s in words (Sec. V-A), one text per copy, as an annotator who knows the operator would write it.
+
+        Pace: "fast" where the mean over the stages is above 0.018 m per step.  Quality: "careful" where at least two
+        thirds of the first attempts at a grasp are.
+        """
+        fast = self.pace.mean(1) > 0.018                                    # (n, stages) -> (n,)
+        careful = ~self.careless[..., 0]                                    # (n, stages, arm)
+        careful = careful.mean((1, 2)) > 0.66                               # (n,)
+        return [f"{'fast' if f else 'slow'} {'careful' if c else 'careless'}" for f, c in zip(fast, careful)]
 
     def act(self, world):
         """Joint targets and gripper openings (n, 6) for the state that the world is in."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from backbone import KEYPOINT_DIM, N_KEYPOINTS, STATE_DIM, VOCABULARY, WORD_ID, encode
-from policy import (ETA_MAX, N_PREFIX, PROMPT_LENGTH, SUBTASK, SUBTASK_LENGTH, VLA, ActionTokenizer,
+from policy import (ETA_MAX, PROMPT_LENGTH, SUBTASK_LENGTH, VLA, ActionTokenizer,
                     PolicyConfig, dct_matrix, draw_noise, flow_matching_loss, guided, integrate, likelihood_bound,
                     noised, predict_subtask, sample_actions)
 

@@ -605,7 +605,7 @@ NAMES = [item.name for item in DIVERSE.items]
 
 def test_prompts_name_the_item_and_seeds_draw_them_alike():
     world = World(DIVERSE, range(2200))
-    assert len(set(NAMES)) == 11 and list(world.prompts()) == [f"fold {NAMES[i]}" for i in world.item]
+    assert len(set(NAMES)) == 11 and DIVERSE.measured in NAMES and list(world.prompts()) == [f"fold {NAMES[i]}" for i in world.item]
     assert max(len(prompt.split()) for prompt in world.prompts()) == 3
     counts = np.bincount(world.item, minlength=11)
     assert np.abs(counts - 200).max() < 4 * np.sqrt(2200 / 11 * 10 / 11)             # four standard errors
