@@ -32,7 +32,11 @@ VOCABULARY = ("", "subtask:", "Advantage:", "positive", "negative", "action:", "
               # questions and answers of web.py
               "where", "left", "right", "handle", "hand", "near", "far", "what", "holds", "nothing", "edge", "well", "gripper",
               "open", "closed", "how", "many", "held", "placed", "which", "arm", "nearer", "look",
-              "zero", "one", "two", "three", "four", "five", "six")
+              "zero", "one", "two", "three", "four", "five", "six",
+              # the diverse items and the espresso
+              "towel", "socks", "underwear", "shorts", "skirt", "t-shirt", "jeans", "polo", "sweater", "long-sleeve",
+              "button-up", "item",
+              "make", "espresso", "bring", "portafilter", "grind", "beans", "tamp", "coffee", "lock", "cup", "serve")
 WORD_ID = {word: i for i, word in enumerate(VOCABULARY)}
 
 
@@ -120,7 +124,7 @@ class Backbone(nn.Module):
             return torch.cat([self.patch(patches), state], dim=1)                                           # (B, C*9 + 1, width)
         keypoints = observation["keypoints"]
         near = torch.tanh(keypoints[..., 2:6] / NEAR)                       # both arms' offsets, near
-        keypoints = torch.cat([keypoints, near], dim=-1)                    # (B, 4, 21)
+        keypoints = torch.cat([keypoints, near], dim=-1)                    # (B, 4, 24)
         return torch.cat([self.keypoint(keypoints), state], dim=1)          # (B, 5, width)
 
     def forward(self, tokens, bias):

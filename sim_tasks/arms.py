@@ -7,7 +7,7 @@ A task is a chain of `Stage`s.  In each stage every active arm has a *handle* to
 item) and a *goal* to release it at; the stage ends when both halves lie at their goals.  All that a robot
 can do well or badly here it does through its actions:
 
-  careless grasp   the gripper closes within GRASP_RADIUS of the handle, but not within GOOD_RADIUS: an *edge*
+  careless grasp   the gripper closes within GRASP_RADIUS of the handle, but not within `good_radius`: an *edge*
                    grasp.  It looks different (see `observe`), and slips after SLIP_DISTANCE of carrying;
                    the half springs back.  Slipping faster than the stage's `safe_speed` throws the item off the
                    table; carrying it faster than its `spill_speed` spills it.  Either ends the episode.
@@ -61,7 +61,7 @@ class Body:
 
 
 STATIC = Body("static")
-MOBILE = Body("mobile", links=((0.40, 0.46), (0.40, 0.46)), bases=((-0.22, 0.05), (0.22, 0.05)), joint_speed=0.07)
+MOBILE = Body("mobile", links=((0.42, 0.46), (0.42, 0.46)), bases=((-0.28, -0.07), (0.28, -0.07)), joint_speed=0.07)
 LONG = Body("long", links=((0.55, 0.48), (0.55, 0.48)), bases=((-0.38, -0.04), (0.38, -0.04)), gripper_speed=1.0)
 LOPSIDED = Body("lopsided", links=((0.45, 0.45), (0.52, 0.44)), bases=((-0.30, 0.0), (0.34, 0.04)), gripper_speed=0.25)
 BODIES = {body.name: body for body in (STATIC, MOBILE, LONG, LOPSIDED)}
@@ -114,8 +114,8 @@ def inverse_kinematics(hands, body=STATIC):
     hands: (..., 2, 2) [arm, xy] in m -> (..., 2, 2) [arm, joint] in rad.  Points out of reach are projected
     onto the reachable ring along the ray from the arm's base.
 
-    In half the elbow's angle e, seen from the bisector of its two links a and b, the hand lies at
-    ((a + b) cos e/2, (b - a) sin e/2); so r² = (a - b)² + 4ab cos² e/2.
+    e is the elbow's angle, a and b the lengths of the links.  Seen along the bisector of their two directions, the
+    hand lies at ((a + b) cos e/2, (b - a) sin e/2); so r² = (a - b)² + 4ab cos² e/2.
     """
     upper, fore = np.transpose(body.links)               # (arm,) each
     mean = np.sqrt(upper * fore)
@@ -125,8 +125,9 @@ def inverse_kinematics(hands, body=STATIC):
     span = np.sqrt(np.maximum(r * r - (upper - fore) ** 2, 0))                       # 2 mean cos(elbow / 2)
     span = np.clip(span, 2 * mean * np.cos(1.45), 2 * mean * np.cos(0.075))          # elbow in [-2.9, -0.15]
     elbow = -2 * np.arccos(span / (2 * mean))
-    aside = np.arctan2((fore - upper) * np.sin(elbow / 2), (upper + fore) * np.cos(elbow / 2))
-    shoulder = np.arctan2(y, x) - elbow / 2 - aside      # equal links: the hand lies on the bisector, aside = 0
+    shoulder = np.arctan2(y, x) - elbow / 2              # equal links: the hand lies on the bisector
+    if (upper != fore).any():
+        shoulder = shoulder - np.arctan2((fore - upper) * np.sin(elbow / 2), (upper + fore) * np.cos(elbow / 2))
     return np.stack([shoulder, elbow], axis=-1)
 
 
@@ -185,6 +186,8 @@ class World:
         if stages[0].wrong_goals is not None:
             self.wrong_goals = of("wrong_goals") + goal_jitter
         self.good_radius, self.safe_speed, self.spill_speed = of("good_radius"), of("safe_speed"), of("spill_speed")
+        self.care = np.stack([self.good_radius / GRASP_RADIUS, self.safe_speed / SAFE_SPEED,
+                              SAFE_SPEED / self.spill_speed], -1)           # (n, stages, 3), as it is observed
         home = np.array([[-0.25, 0.32], [0.25, 0.32]]) + home
         self.joints = inverse_kinematics(home, self.body)                   # (n, arm, joint)
         self.grippers = np.ones((n, 2))
@@ -267,12 +270,9 @@ class World:
         edge = self.hold == EDGE
         status = np.stack([edge, self.hold == GOOD, edge * self.carried / SLIP_DISTANCE, self.placed], -1)
         status = np.concatenate([status, np.zeros((n, 2, 4))], axis=1)                               # (n, 4, 4)
-        look = np.repeat(np.eye(MAX_STAGES)[k][:, None], 4, axis=1)                                  # (n, 4, 6)
-        rows = np.arange(n)
-        care = np.stack([self.good_radius[rows, k] / GRASP_RADIUS, self.safe_speed[rows, k] / SAFE_SPEED,
-                         SAFE_SPEED / self.spill_speed[rows, k]], -1)                                # (n, 3)
-        care = np.repeat(care[:, None], 4, axis=1)                                                   # (n, 4, 3)
-        keypoints = np.concatenate([points, reach, in_play, status, look, care], axis=-1)            # (n, 4, 20)
+        look = np.concatenate([np.eye(MAX_STAGES)[k], self.care[np.arange(n), k]], axis=-1)          # (n, 6 + 3)
+        look = np.repeat(look[:, None], 4, axis=1)                                                   # (n, 4, 9)
+        keypoints = np.concatenate([points, reach, in_play, status, look], axis=-1)                  # (n, 4, 20)
         return {"state": state.astype(np.float32), "keypoints": keypoints.astype(np.float32)}
 
     def step(self, actions):

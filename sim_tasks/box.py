@@ -23,7 +23,7 @@ class BoxEnv(BimanualEnv):
 
     ## Observation Space
     Dict: `state` Box(6,), joint angles (rad) and gripper openings (0-1), [left 2 + 1, right 2 + 1];
-    `keypoints` Box(4, 17), rows [left handle, right handle, left goal, right goal], columns as in `World.observe`.
+    `keypoints` Box(4, 20), rows [left handle, right handle, left goal, right goal], columns as in `World.observe`.
 
     ## Action Space
     Box(6,): absolute joint targets (rad) and gripper openings (0-1), [left 2 + 1, right 2 + 1], at 10 Hz.

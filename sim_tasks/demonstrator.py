@@ -24,7 +24,7 @@ class Skill:
     reckless: float = 0.2             # P(keeps his pace with an edge grasp; else he slows down), per grasp
     pause: float = 0.05               # P(a pause begins) per step
     wrong: float = 0.5                # P(goes the wrong way) per episode, where there are two
-    hasty: float = 0.2                # P(keeps his pace with what can spill; else he slows down), per stage
+    hasty: float = 0.2                # P(keeps his pace with a full cup or a slipping portafilter, too), per stage
     aim_noise: float = 0.006          # m
 
 
@@ -35,7 +35,7 @@ COACH = Skill(careful=1.0, careful_again=1.0, paces=(0.017,), pace_p=(1.0,), pau
 # careful, but not fast ("even expert human operators cannot ... improve subtle aspects, such as overall speed")
 
 EDGE_PACE = 0.014      # m per step: how fast one carries an edge grasp that one has noticed, where SAFE_SPEED is safe
-FULL_PACE = 0.6        # ... and what can spill, as a fraction of the speed at which it does
+FULL_PACE = 0.65       # ... and what can spill, as a fraction of the speed at which it does
 SHORT = 0.056          # a careless operator stops that far from the handle, m
 ARRIVED = 0.010        # m
 
@@ -107,10 +107,11 @@ class Operator:
         empty_and_closed = ~held & (world.grippers < 0.5)
         stands = waits | arrived | pause | empty_and_closed
         pace = np.tile(self.pace[rows, stage][:, None], 2)                  # (n, arm)
-        slows = (world.hold == EDGE) & ~self.reckless[rows[:, None], stage[:, None], arms, attempt]
-        edge_pace = EDGE_PACE * (world.safe_speed / SAFE_SPEED)[rows, stage, None]             # (n, 1)
-        pace = np.where(slows, np.minimum(pace, edge_pace), pace)
-        full_pace = np.where(self.hasty, np.inf, FULL_PACE * world.spill_speed)[rows, stage, None]
+        safe, hasty = world.safe_speed[rows, stage, None], self.hasty[rows, stage, None]       # (n, 1)
+        rash = np.where(safe < SAFE_SPEED, hasty, self.reckless[rows[:, None], stage[:, None], arms, attempt])
+        slows = (world.hold == EDGE) & ~rash
+        pace = np.where(slows, np.minimum(pace, EDGE_PACE * (safe / SAFE_SPEED)), pace)
+        full_pace = np.where(hasty, np.inf, FULL_PACE * world.spill_speed[rows, stage, None])  # (n, 1)
         pace = np.where(held, np.minimum(pace, full_pace), pace)
         step = np.where(stands, 0, np.minimum(length, pace))
         way = way * (step / np.maximum(length, 1e-9))[..., None]

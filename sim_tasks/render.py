@@ -29,6 +29,7 @@ DARK, METAL, LIGHT = "#343a46", "#7d8696", "#ffffff"
 GREEN, BLUE, ORANGE, PURPLE = "#009e73", "#0072b2", "#d55e00", "#a3458c"       # Okabe-Ito, the purple darkened
 CLOTH, CLOTH_BACK, SEAM = "#b5d7ee", "#86b3d3", "#5b8cb0"
 CARD, CARD_BACK, FOLD = "#e3c9a0", "#c9a877", "#94734a"
+STEEL, COFFEE = "#c3c9d3", "#5a3a22"
 FONT = lru_cache(ImageFont.load_default)       # by size in pixels; loading it takes longer than a picture
 
 
@@ -91,16 +92,28 @@ def box(u, low, high):
     return mirrored((u, high), (u, low))
 
 
+def disc(radius, v=0.0):
+    """A circle about (0, v), for hooks on which u and v are metres."""
+    return [(radius * np.cos(a), v + radius * np.sin(a)) for a in np.arange(24) * np.pi / 12]
+
+
+def at(hook, thing, x=0.0):
+    """The layers of a thing, its shapes (shape, colour, colour of the edge) hung on a hook; x m to the right."""
+    return [(hook, [(u + x, v) for u, v in shape], *colours) for shape, *colours in thing]
+
+
 # what cannot be said by a polygon that hangs on two points: one function each; h, g: handles, goals (arm, xy) in m
 
-def flatten(pen, h, g):
-    """A heap that becomes a T-shirt as the handles, its sleeves, move apart."""
-    flat = np.clip((np.hypot(*(h[1] - h[0])) - 0.20) / 0.28, 0, 1)
-    shape = on(h, [(u, v * (0.5 + 0.5 * flat)) for u, v in TEE])
-    crumple = 0.022 * np.array([np.sin([5 * i, 3 * i]) for i in range(len(TEE))])     # (points, xy)
-    pen.area(shape + (1 - flat) * crumple, CLOTH, SEAM)
-    for u in (-0.5, -0.1, 0.35) if flat < 0.9 else ():
-        pen.line(on(h, [(u, 0.03), (u + 0.2, -0.05), (u - 0.05, -0.11)]), 0.006, CLOTH_BACK)
+def flatten(outline):
+    """A heap that becomes an outline as the handles move as far apart as the goals are."""
+    def layer(pen, h, g):
+        flat = np.clip((np.hypot(*(h[1] - h[0])) / np.hypot(*(g[1] - g[0])) - 0.40) / 0.56, 0, 1)
+        shape = on(h, [(u, v * (0.5 + 0.5 * flat)) for u, v in outline])
+        crumple = 0.022 * np.array([np.sin([5 * i, 3 * i]) for i in range(len(outline))])     # (points, xy)
+        pen.area(shape + (1 - flat) * crumple, CLOTH, SEAM)
+        for u in (-0.5, -0.1, 0.35) if flat < 0.9 else ():
+            pen.line(on(h, [(u, 0.03), (u + 0.2, -0.05), (u - 0.05, -0.11)]), 0.006, CLOTH_BACK)
+    return layer
 
 
 def flaps(hinge, low, high, front, back, edge):
@@ -124,6 +137,7 @@ def collar(pen, h, g):
 # Outlines.  With the handles 0.5 m apart, u = 1 is 0.25 m from the middle.
 TEE = mirrored((0.24, 0.08), (0.62, 0.08), (1.12, 0.045), (1.04, -0.055), (0.60, -0.045), (0.58, -0.28)) + ((0, 0.045),)
 VEST = mirrored((1.2, -0.17), (2.2, -0.26), (1.95, -0.36), (1.35, -0.31), (1.35, -0.56))
+GARMENT = mirrored((0.5, 0.06), (1.06, 0.04), (1.0, -0.06), (0.8, -0.05), (0.78, -0.26), (0, -0.26))
 NECK = ((-0.5, 0.07), (-0.25, 0.03), (0.25, 0.03), (0.5, 0.07))
 LABEL = [("label", box(1, -0.04, 0.04), LIGHT, DARK),
          *[("label", ((-0.7, v), (0.7, v)), None, METAL) for v in (-0.015, 0.015)]]
@@ -131,7 +145,7 @@ LABEL = [("label", box(1, -0.04, 0.04), LIGHT, DARK),
 # What lies on the table in each stage, from below upwards: (it hangs on, shape, colour, colour of the edge); without
 # a colour it is an open line.  What hangs on "handles" moves with them, what hangs on "goals" lies still.
 SCENES = {
-    "flatten shirt": [("goals", box(0.72, -0.25, -0.03), FLOOR, RIM), flatten],     # from a basket
+    "flatten shirt": [("goals", box(0.72, -0.25, -0.03), FLOOR, RIM), flatten(TEE)],    # from a basket
     "fold sleeves": [("goals", box(1.5, -0.26, 0.07), CLOTH, SEAM), ("goals", NECK, None, SEAM),
                      flaps(1.5, -0.14, 0.06, CLOTH, CLOTH_BACK, SEAM)],
     "stack shirt": [("goals", box(1.5, -0.08, 0.13), "#f0e442", RIM),               # ... onto the pile of those done
@@ -147,15 +161,43 @@ SCENES = {
     "place box": [("goals", box(1.85, -0.15, 0.15), METAL, DARK), ("goals", box(1.65, -0.13, 0.13), RIM, None),
                   ("handles", box(1.25, -0.10, 0.10), CARD, FOLD),
                   ("handles", ((-1.2, 0), (1.2, 0)), None, FOLD), *LABEL],
+    # diverse items: a garment of no particular kind, as large as its handles and goals say
+    "flatten item": [("goals", box(0.6, -0.27, -0.05), FLOOR, RIM), flatten(GARMENT)],
+    "fold item": [("goals", box(1.5, -0.24, 0.06), CLOTH, SEAM), flaps(1.5, -0.20, 0.05, CLOTH, CLOTH_BACK, SEAM)],
+    "stack item": [("goals", box(1.5, -0.08, 0.13), "#f0e442", RIM), ("goals", box(1.3, -0.10, 0.10), "#e8c6da", RIM),
+                   ("handles", box(1.15, -0.13, 0.09), CLOTH, SEAM),
+                   ("handles", ((-1.1, -0.02), (1.1, -0.02)), None, CLOTH_BACK)],
 }
+
+# Espresso.  "from k", "to k" are the places where the part of stage k begins and ends, u and v are metres
+PORTAFILTER = [(box(0.016, -0.15, -0.03), DARK, LIGHT), (disc(0.045), METAL, DARK), (disc(0.030), COFFEE, None)]
+TAMPER = [(disc(0.036), METAL, DARK), (disc(0.018), CARD_BACK, DARK)]
+LEVER = [(box(0.045, -0.018, 0.018), CARD_BACK, DARK)]
+CUP = [(((0.03, 0.012), (0.065, 0.012), (0.065, -0.012), (0.03, -0.012)), LIGHT, DARK), (disc(0.042), LIGHT, DARK)]
+FULL_CUP = [*CUP, (disc(0.032), COFFEE, None)]
+BENCH = [*at("to 4", [(box(0.19, 0.03, 0.26), STEEL, DARK), (box(0.15, 0.19, 0.23), LIGHT, METAL)], x=-0.10),     # machine
+         *at("to 4", [(disc(0.055), RIM, DARK)]), *at("to 5", [(box(0.06, -0.05, 0.05), RIM, DARK)]),   # ... group, tray
+         *at("to 1", [(box(0.055, 0.01, 0.19), STEEL, DARK), (disc(0.045, 0.13), CARD_BACK, DARK)]),    # grinder, beans
+         *at("from 2", [(box(0.012, 0, 0.19), METAL, DARK)]),                                           # its lever's slot
+         *at("from 1", [(box(0.07, -0.05, 0.05), CARD, FOLD)]), *at("from 3", [(box(0.06, -0.05, 0.05), CARD, FOLD)]),
+         *at("from 5", [(box(0.08, -0.06, 0.06), CARD, FOLD)]), *at("to 6", [(disc(0.065), LIGHT, METAL)])]   # cups, saucer
+for subtask, portafilter, lever, tamper, cup in (                   # where each of them is
+        ("bring portafilter", "left", "from 2", "from 3", "from 5"), ("grind beans", "to 1", "right", "from 3", "from 5"),
+        ("tamp coffee", "to 1", "to 2", "left", "from 5"), ("lock portafilter", "right", "from 2", "from 3", "from 5"),
+        ("bring cup", "to 4", "from 2", "from 3", "left"), ("serve coffee", "to 4", "from 2", "from 3", "right")):
+    filled = PORTAFILTER[:2] if subtask == "bring portafilter" else PORTAFILTER
+    SCENES[subtask] = [*BENCH, *at(portafilter, filled), *at(lever, LEVER), *at(tamper, TAMPER),
+                       *at(cup, FULL_CUP if subtask == "serve coffee" else CUP)]
 PLAIN = [("handles", box(1.3, -0.07, 0.07), CARD, FOLD)]                            # any other stage: a board
 
 
-def item(pen, subtask, h, g):
-    """Draw the layers of a stage; h, g: handles and goals (arm, xy) in m."""
+def item(pen, subtask, h, g, places):
+    """Draw the layers of a stage; h, g: handles and goals (arm, xy) in m; places: more hooks, points (xy) by name."""
     label = h[1] if subtask == "label box" else on(h, [(0.5, 0.02)])[0]         # being brought, or on the box already
     hooks = {"handles": h, "goals": g, "label": label + np.array([(-0.055, 0), (0.055, 0)]),
              "box": g[1] + np.array([(-0.20, -0.02), (0.04, -0.02)])}           # it waits where its label is to go
+    for name, point in {**places, "left": h[0], "right": h[1]}.items():         # 2 m long: u and v are metres
+        hooks[name] = point + np.array([(-1, 0), (1, 0)])
     for layer in SCENES.get(subtask, PLAIN):
         if callable(layer):
             layer(pen, h, g)
@@ -223,7 +265,13 @@ def draw(state, keypoints, task, size=240, body=STATIC):
     at = pen.pixels((-0.64 + 0.06 * len(task.stages), 1.075))[0]
     pen.ink.text(at, stage.subtask, DARK, FONT(size * SUPERSAMPLE / 18), anchor="lm")
 
-    item(pen, stage.subtask, handles, goals)
+    # where the parts of the other stages are, as far as one arm alone brings them: all goals moved by the same offset
+    places, moved = {}, (goals - stage.goals)[0]
+    for i, other in enumerate(task.stages):
+        if sum(other.arms) == 1:
+            arm_of = other.arms.index(True)
+            places |= {f"from {i + 1}": other.handles[arm_of] + moved, f"to {i + 1}": other.goals[arm_of] + moved}
+    item(pen, stage.subtask, handles, goals, places)
     for i in active:
         pen.ring(goals[i], RELEASE_RADIUS, GREEN)
         if stage.wrong_goals is not None:

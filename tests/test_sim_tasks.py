@@ -14,17 +14,21 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import sim_tasks
-from sim_tasks import arms
-from sim_tasks.arms import (ACTION_DIM, BASES, CONTROL_HZ, EDGE, GOOD, GOOD_RADIUS, GRASP_RADIUS, GRIPPER_SPEED,
-                            JOINT_HIGH, JOINT_LOW, JOINT_NOISE, JOINT_SPEED, NOTHING, RELEASE_RADIUS, SAFE_SPEED,
-                            SLIP_DISTANCE, World, forward_kinematics, inverse_kinematics)
+from sim_tasks import arms, render
+from sim_tasks.arms import (ACTION_DIM, BODIES, CONTROL_HZ, EDGE, GOOD, GOOD_RADIUS, GRASP_RADIUS, JOINT_HIGH, JOINT_LOW,
+                            JOINT_NOISE, NOTHING, RELEASE_RADIUS, SAFE_SPEED, SLIP_DISTANCE, STATIC, World,
+                            forward_kinematics, inverse_kinematics)
 from sim_tasks.demonstrator import BEST, COACH, MIXED, Gate, Operator, remaining_way
 from sim_tasks.demonstrator import GOOD as GOOD_SKILL
+from sim_tasks.render import draw
 
-SHIRT, COLLAR, BOX = (sim_tasks.TASKS[name] for name in ("fold_shirt", "fold_collar", "box"))
-ALL = pytest.mark.parametrize("spec", (SHIRT, COLLAR, BOX), ids=lambda spec: spec.name)
-IDS = {"SimTasks/FoldShirt-v0": SHIRT, "SimTasks/FoldCollar-v0": COLLAR, "SimTasks/Box-v0": BOX}
+SHIRT, DIVERSE, COLLAR, ESPRESSO, BOX = sim_tasks.TASKS.values()
+ALL = pytest.mark.parametrize("spec", (SHIRT, COLLAR, ESPRESSO, BOX), ids=lambda spec: spec.name)     # one item: no items
+IDS = {"SimTasks/FoldShirt-v0": SHIRT, "SimTasks/FoldDiverse-v0": DIVERSE, "SimTasks/FoldCollar-v0": COLLAR,
+       "SimTasks/Espresso-v0": ESPRESSO, "SimTasks/Box-v0": BOX}
+EVERY_BODY = pytest.mark.parametrize("body", BODIES.values(), ids=lambda body: body.name)
 LEFT, RIGHT = 0, 1
+BASES, JOINT_SPEED = np.array(STATIC.bases), STATIC.joint_speed
 LOW, HIGH = np.tile(np.append(JOINT_LOW, 0), 2), np.tile(np.append(JOINT_HIGH, 1), 2)      # (6,) of an action
 
 
@@ -91,9 +95,9 @@ def hands_of(joints):
     return np.stack([np.stack([z[..., 0].real - 0.3, 0.3 - z[..., 1].real], -1), z.imag], -1)
 
 
-def operate(spec, seeds, skill):
+def operate(spec, seeds, skill, body=STATIC, item=None):
     """Let an operator work to the end; yields (world, actions) before every step."""
-    world = World(spec, seeds)
+    world = World(spec, seeds, body, item)
     operator = Operator(world, seeds, skill)
     while not world.done.all():
         actions = operator.act(world)
@@ -102,11 +106,19 @@ def operate(spec, seeds, skill):
 
 
 @lru_cache
-def outcome(spec, skill, n=200):
+def outcome(spec, skill, n=200, body=STATIC, item=None):
     """The world when all copies are over."""
-    for world, _ in operate(spec, range(n), skill):
+    for world, _ in operate(spec, range(n), skill, body, item):
         pass
     return world
+
+
+def skip_to(world, subtask):
+    """Let every stage before the one with this subtask be done by hand."""
+    while world.subtasks()[0] != subtask:
+        k = world.stage[0]
+        for arm in np.flatnonzero(world.spec.stages[k].arms):
+            deliver(world, arm, world.goals[:, k, arm])
 
 
 def throughput(world):
@@ -156,6 +168,81 @@ def test_out_of_reach_is_projected_along_the_ray_and_in_reach_is_reached():
     np.testing.assert_allclose(forward_kinematics(inverse_kinematics(points)), points, atol=1e-9)
 
 
+# ---------------------------------------------------------------- bodies
+
+@EVERY_BODY
+def test_kinematics_of_unequal_links(body):
+    joints = np.random.default_rng(4).uniform(JOINT_LOW, JOINT_HIGH, (5000, 2, 2))
+    hands = forward_kinematics(joints, body)
+    (a, b), local = np.transpose(body.links), hands - body.bases
+    # the law of cosines, and the bearing by two complex numbers, the right arm in a mirror
+    np.testing.assert_allclose((local ** 2).sum(-1), a**2 + b**2 + 2 * a * b * np.cos(joints[..., 1]), atol=1e-12)
+    z = np.exp(1j * joints[..., 0]) * (a + b * np.exp(1j * joints[..., 1]))                  # (n, arm)
+    np.testing.assert_allclose(local, np.stack([z.real * (1, -1), z.imag], -1), atol=1e-12)
+    np.testing.assert_allclose(inverse_kinematics(hands, body), joints, rtol=0, atol=1e-8)
+    # out of reach, the ray from the base is kept, and the elbow stands at its limit
+    for scale, elbow in ((3.0, -0.15), (0.01, -2.9)):
+        edge = np.sqrt(a**2 + b**2 + 2 * a * b * np.cos(elbow))                              # (arm,)
+        length = scale * np.linalg.norm(local, axis=-1)
+        beyond = length > edge if scale > 1 else length < edge
+        assert beyond.mean() > 0.5
+        projected = inverse_kinematics(np.array(body.bases) + scale * local, body)
+        np.testing.assert_allclose(projected[..., 1][beyond], elbow, atol=1e-9)
+        reached = (forward_kinematics(projected, body) - body.bases)[beyond]
+        cross = reached[:, 0] * local[beyond][:, 1] - reached[:, 1] * local[beyond][:, 0]
+        assert np.abs(cross).max() < 1e-9 and (reached * local[beyond]).sum(-1).min() > 0
+
+
+def test_equal_links_are_computed_as_if_there_were_no_others_to_the_last_bit():
+    """So that an episode of the static body does not depend on the existence of the other ones."""
+    rng, L = np.random.default_rng(5), 0.45
+    joints, hands = rng.uniform(JOINT_LOW, JOINT_HIGH, (2000, 2, 2)), rng.uniform(-1, 1, (2000, 2, 2))
+    shoulder, forearm = joints[..., 0], joints[..., 0] + joints[..., 1]
+    x, y = L * (np.cos(shoulder) + np.cos(forearm)), L * (np.sin(shoulder) + np.sin(forearm))
+    np.testing.assert_array_equal(forward_kinematics(joints), np.stack([(1, -1) * x, y], -1) + BASES)
+    local = (hands - BASES) * (1, 1)
+    x, y = (1, -1) * local[..., 0], local[..., 1]
+    half = np.arccos(np.clip(np.hypot(x, y), 2 * L * np.cos(1.45), 2 * L * np.cos(0.075)) / (2 * L))
+    np.testing.assert_array_equal(inverse_kinematics(hands), np.stack([np.arctan2(y, x) + half, -2 * half], -1))
+
+
+@EVERY_BODY
+def test_every_body_reaches_every_handle_and_goal(body):
+    for spec in sim_tasks.TASKS.values():
+        for stages in [item.stages for item in spec.items] or [spec.stages]:
+            for stage in stages:
+                ends = [(stage.handles, spec.spread), (stage.goals, spec.goal_spread)]
+                ends += [(stage.wrong_goals, spec.goal_spread)] if stage.wrong_goals is not None else []
+                for points, spread in ends:
+                    corners = np.array([[i, j] for i in (-1, 1) for j in (-1, 1)])[:, None] * spread     # (4, 1, xy)
+                    joints = inverse_kinematics(np.array(points) + corners, body)                        # (4, arm, joint)
+                    reached = forward_kinematics(np.clip(joints, JOINT_LOW, JOINT_HIGH), body)
+                    error = np.linalg.norm(reached - points - corners, axis=-1)[:, np.array(stage.arms)]
+                    assert error.max() < 0.005, (spec.name, stage.subtask)
+
+
+@EVERY_BODY
+def test_a_body_moves_at_its_own_speed(body):
+    world = World(SHIRT, range(3), body)
+    world.noise[:] = 0
+    before = world.joints
+    world.step(action(world, before + 1.0, grippers=0))
+    moved = np.minimum(before + body.joint_speed, JOINT_HIGH) - before
+    np.testing.assert_allclose(world.joints - before, moved, atol=1e-12)
+    np.testing.assert_allclose(world.grippers, max(0, 1 - body.gripper_speed))
+
+
+@EVERY_BODY
+@pytest.mark.parametrize("spec", sim_tasks.TASKS.values(), ids=lambda spec: spec.name)
+def test_every_body_can_do_every_task(spec, body):
+    world = outcome(spec, BEST, 40, body)
+    assert world.success.mean() >= 0.95
+    offsets = world.observe()["keypoints"][:, :2, 2:4].astype(float)       # of both handles, for the left arm's joints
+    reached = forward_kinematics((world.joints[:, :1] + offsets)[:, :, None].repeat(2, 2), body)[:, :, LEFT]
+    near = np.linalg.norm(world.handles - body.bases[LEFT], axis=-1) < 0.8
+    np.testing.assert_allclose(reached[near], world.handles[near], atol=1e-5)
+
+
 # ---------------------------------------------------------------- motion
 
 def test_joints_cover_at_most_joint_speed_and_arrive_where_they_can():
@@ -195,7 +282,7 @@ def test_gripper_speed():
         seen.append(world.grippers[0, LEFT])
         assert world.grippers[0, RIGHT] == 1
     np.testing.assert_allclose(seen, [0.5, 0.0, 0.0, 0.3, 0.7, 1.0, 1.0, 0.5, 0.9], atol=1e-12)
-    assert GRIPPER_SPEED == 0.5                             # what the line above was computed with
+    assert STATIC.gripper_speed == 0.5                             # what the line above was computed with
 
 
 @ALL
@@ -396,6 +483,183 @@ def test_an_arm_without_a_part_takes_nothing():
     assert (world.hold[:, LEFT] == NOTHING).all() and world.placed[:, LEFT].all() and (world.attempts == 0).all()
 
 
+# ---------------------------------------------------------------- critical mistakes
+
+def chords(world, arm, speeds):
+    """Turns of the shoulder (n,) that move the hand by speeds (n,) m in one step."""
+    radius = np.linalg.norm(world.hands[:, arm] - BASES[arm], axis=-1)
+    turns = 2 * np.arcsin(speeds / (2 * radius))
+    assert (turns < JOINT_SPEED).all()
+    return turns
+
+
+def test_the_full_cup_spills_exactly_above_its_speed():
+    limit = ESPRESSO.stages[-1].spill_speed
+    speeds = np.append(np.linspace(0.002, 0.024, 30), [limit - 1e-6, limit + 1e-6])
+    world = still(dataclasses.replace(ESPRESSO, max_steps=1000), len(speeds))
+    for subtask in ("bring cup", "serve coffee"):                       # empty it can be carried at any speed
+        skip_to(world, subtask)
+        arm = RIGHT if subtask == "serve coffee" else LEFT
+        swing(world, arm, -chords(world, arm, speeds))                  # ... and an empty hand may hurry
+        grasp(world, arm)
+        np.testing.assert_array_equal(world.observe()["keypoints"][0, :, 19],
+                                      np.float32(SAFE_SPEED / limit if arm == RIGHT else 0))
+        assert not world.done.any() and (world.hold[:, arm] == GOOD).all()
+        swing(world, arm, -chords(world, arm, speeds))
+        spilled = (speeds > limit) & (subtask == "serve coffee")
+        for name in ("spilled", "done", "mistakes"):
+            np.testing.assert_array_equal(getattr(world, name), spilled)
+        assert list(world.failure) == ["spilled" if s else "" for s in spilled] and not world.success.any()
+        grip(world, arm, 1)
+    assert 5 < spilled.sum() < 27
+    assert not world.mistakes[spilled].any() and world.mistakes.dtype == bool        # what is over makes no more of them
+
+
+@pytest.mark.parametrize("subtask, arm, limit", (("bring portafilter", LEFT, 0.014), ("tamp coffee", LEFT, SAFE_SPEED),
+                                                 ("lock portafilter", RIGHT, 0.014)))
+def test_a_slip_of_the_portafilter_ends_the_episode_at_a_lower_speed(subtask, arm, limit):
+    speeds = np.append(np.linspace(0.005, 0.027, 25), [limit - 1e-6, limit + 1e-6])
+    world = still(dataclasses.replace(ESPRESSO, max_steps=1000), len(speeds))
+    skip_to(world, subtask)
+    assert world.observe()["keypoints"][:, :, 18] == pytest.approx(limit / SAFE_SPEED)
+    grasp(world, arm, (0.05, 0))
+    turns = chords(world, arm, speeds)                                  # a shoulder's arc: the same speed in every step
+    for _ in range(16):
+        swing(world, arm, np.where(world.slips == 0, -turns, 0))
+    assert (world.slips == 1).all()
+    np.testing.assert_array_equal(world.done, speeds > limit)
+    assert list(world.failure) == ["dropped" if s > limit else "" for s in speeds]
+
+
+def test_the_operator_minds_the_cup_and_the_portafilter_unless_he_is_reckless():
+    fast = dataclasses.replace(BEST, paces=(0.032,))
+    assert not outcome(ESPRESSO, fast).spilled.any()
+    assert outcome(ESPRESSO, dataclasses.replace(fast, hasty=1.0)).spilled.mean() > 0.98
+    clumsy = dataclasses.replace(BEST, careful=0.0, reckless=0.0)
+    assert outcome(ESPRESSO, clumsy).lost.mean() < 0.1
+    world = outcome(ESPRESSO, dataclasses.replace(clumsy, hasty=1.0))
+    assert world.lost.mean() > 0.98 and (world.stage == 0).mean() > 0.95            # the portafilter, at once
+
+
+# ---------------------------------------------------------------- a record of mistakes
+
+def test_mistakes_are_flagged_in_the_very_step():
+    world, flags = still(COLLAR), []
+    step = world.step
+
+    def recorded(actions):
+        step(actions)
+        flags.append(bool(world.mistakes[0]))
+
+    def during(what, *args):
+        flags.clear()
+        what(*args)
+        return flags.copy()
+    world.step = recorded
+    assert during(grasp, world, LEFT) == [False, False]                 # closing takes two steps, opening one
+    put(world, LEFT, world.goal[:, LEFT] - (0, 0.1))
+    assert during(grip, world, LEFT, 1) == [True, False]                # let go before the goal
+    assert during(grasp, world, LEFT, (0.05, 0)) == [False, True]       # by the edge
+    assert during(lambda: [swing(world, LEFT, np.array([-0.03])) for _ in range(6)]) == [False] * 4 + [True, False]   # a slip
+    assert during(grip, world, LEFT, 1) == [False, False]               # there is nothing in it
+    assert during(deliver, world, LEFT, world.wrong_goals[:, 0, LEFT]) == [False, False, True, False]     # collar down
+    assert during(deliver, world, LEFT, world.goal[:, LEFT]) == [False] * 4      # taken back
+    assert during(grasp, world, RIGHT, (0.2, 0)) == [False, False]      # nothing in reach: time is lost, no more
+    assert not world.done.any()
+    grip(world, RIGHT, 1)
+    assert during(grasp, world, RIGHT, (-0.05, 0)) == [False, True]
+    assert during(lambda: [swing(world, RIGHT, np.array([-0.07])) for _ in range(3)]) == [False, True, False]    # off the table
+    assert world.lost[0] and world.failure[0] == "dropped"
+
+
+@pytest.mark.parametrize("spec", (COLLAR, DIVERSE, ESPRESSO), ids=lambda spec: spec.name)
+def test_mistakes_are_what_the_states_before_and_after_a_step_tell(spec):
+    """Told from outside: a fresh edge grasp, one more slip, held before but now neither held nor at its goal, an end."""
+    before, counted = None, 0
+    for world, _ in operate(spec, range(80), MIXED):
+        now = (world.hold.copy(), world.slips.copy(), world.stage.copy(), world.lost | world.spilled)
+        if before is not None:
+            hold, slips, stage, gone = before
+            let_go = (hold != NOTHING) & (world.hold == NOTHING) & ~(world.placed & ~world.wrong)
+            told = ((hold == NOTHING) & (world.hold == EDGE)).any(1) | (world.slips > slips) | (now[3] & ~gone)
+            told |= let_go.any(1) & (stage == world.stage)              # a new stage begins with empty hands
+            np.testing.assert_array_equal(world.mistakes, told)
+            counted += told.sum()
+        before = now
+    assert counted > 80
+
+
+@pytest.mark.parametrize("spec", sim_tasks.TASKS.values(), ids=lambda spec: spec.name)
+def test_failure_says_why(spec):
+    world = outcome(spec, MIXED)
+    np.testing.assert_array_equal(world.failure == "", world.success)
+    for text, flag in (("dropped", world.lost), ("spilled", world.spilled), ("wrong way", world.wrong_mode), ("time", world.timeout)):
+        np.testing.assert_array_equal(world.failure == text, flag)
+    assert set(World(spec, range(9)).failure) == {""}
+
+
+# ---------------------------------------------------------------- items
+
+NAMES = [item.name for item in DIVERSE.items]
+
+
+def test_prompts_name_the_item_and_seeds_draw_them_alike():
+    world = World(DIVERSE, range(2200))
+    assert len(set(NAMES)) == 11 and DIVERSE.measured in NAMES and list(world.prompts()) == [f"fold {NAMES[i]}" for i in world.item]
+    assert max(len(prompt.split()) for prompt in world.prompts()) == 3
+    counts = np.bincount(world.item, minlength=11)
+    assert np.abs(counts - 200).max() < 4 * np.sqrt(2200 / 11 * 10 / 11)             # four standard errors
+    assert list(World(DIVERSE, [7, 3]).item) == [world.item[7], world.item[3]]
+    assert list(World(BOX, [1, 2]).prompts()) == ["build box"] * 2
+
+
+def test_drawing_an_item_moves_nothing_else():
+    items, shirt = World(DIVERSE, range(50)), World(SHIRT, range(50))
+    nominal = lambda field: np.array([[getattr(s, field) for s in DIVERSE.items[i].stages] for i in items.item])
+    np.testing.assert_allclose(items.handles0 - nominal("handles"), shirt.handles0 - [s.handles for s in SHIRT.stages], atol=1e-12)
+    np.testing.assert_allclose(items.goals - nominal("goals"), shirt.goals - [s.goals for s in SHIRT.stages], atol=1e-12)
+    np.testing.assert_array_equal(items.joints, shirt.joints)
+
+
+def test_a_chosen_item_is_kept_and_an_unknown_one_names_the_nearest():
+    world = World(DIVERSE, range(5), item="jeans")
+    world.reset(range(5, 10))
+    assert set(world.prompts()) == {"fold jeans"}
+    with pytest.raises(ValueError, match=r"item: 'button-up shrt', did you mean 'button-up shirt'\?  One of towel, "):
+        World(DIVERSE, [0], item="button-up shrt")
+    with pytest.raises(ValueError, match="item: 'towel': fold_shirt has no items"):
+        World(SHIRT, [0], item="towel")
+    env = sim_tasks.laundry.FoldDiverseEnv()
+    assert env.reset(seed=0, options={"item": "long-sleeve shirt"})[1]["prompt"] == "fold long-sleeve shirt"
+    with pytest.raises(ValueError, match="item: 'hat', did you mean"):
+        env.reset(seed=0, options={"item": "hat"})
+    with pytest.raises(ValueError, match=r"options: \['colour', 'item'\], expected 'item' alone"):
+        env.reset(seed=0, options={"colour": "red"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_item_wants_to_be_grasped_as_exactly_as_it_says(name):
+    radius = DIVERSE.items[NAMES.index(name)].stages[0].good_radius
+    distance = np.array([0.0, radius - 1e-6, radius + 1e-6, GRASP_RADIUS - 1e-6, GRASP_RADIUS + 1e-6])
+    world = World(DIVERSE, range(5), item=name)
+    world.noise[:] = 0
+    assert world.observe()["keypoints"][..., 17] == pytest.approx(radius / GRASP_RADIUS)
+    grasp(world, LEFT, distance[:, None] * (0.6, 0.8))
+    np.testing.assert_array_equal(world.hold[:, LEFT], [GOOD, GOOD, EDGE, EDGE, NOTHING])
+    np.testing.assert_array_equal(world.mistakes, world.hold[:, LEFT] == EDGE)
+
+
+def test_every_item_can_be_done_and_the_button_up_shirt_is_the_hardest():
+    worlds = {skill: outcome(DIVERSE, skill, n) for skill, n in ((MIXED, 1100), (GOOD_SKILL, 1100), (BEST, 440), (COACH, 440))}
+    rates = {skill: [w.success[w.item == i].mean() for i in range(11)] for skill, w in worlds.items()}
+    assert min(rates[BEST]) >= 0.95 and min(rates[COACH]) >= 0.95
+    assert 0.3 < np.mean(rates[MIXED]) < 0.5 and 0.6 < np.mean(rates[GOOD_SKILL]) < 0.75
+    for skill in (MIXED, GOOD_SKILL):
+        *others, shirt = rates[skill]
+        assert NAMES[-1] == "button-up shirt" and shirt < min(others) - 0.03
+    assert throughput(worlds[BEST]) > 3 * throughput(worlds[MIXED])
+
+
 # ---------------------------------------------------------------- two ways to do it
 
 @pytest.mark.parametrize("first", (LEFT, RIGHT))
@@ -528,7 +792,7 @@ def test_keypoint_columns_mean_what_they_say(spec):
                 assert keypoints[i, row, 10] == (half and world.placed[i, arm])
                 seen_edge += expected[1]
                 seen_placed += half and takes_part[arm] and world.placed[i, arm]
-            np.testing.assert_array_equal(keypoints[i, :, 11:], np.tile(np.arange(6) == stage[i], (4, 1)))
+            np.testing.assert_array_equal(keypoints[i, :, 11:17], np.tile(np.arange(6) == stage[i], (4, 1)))
     assert seen_edge > 10 and seen_placed > 10
     assert state.dtype == keypoints.dtype == np.float32
 
@@ -578,7 +842,7 @@ def test_the_operator_at_his_best_and_on_average(spec):
     assert best.success.mean() >= 0.99 and coach.success.mean() >= 0.99
     assert 0.2 < mixed.success.mean() < 0.8                # enough of both to learn from
     assert mixed.lost.any() and mixed.timeout.any() and mixed.slips.mean() > 0.5     # careless, slow: both cost him
-    assert mixed.lost.mean() < 0.2
+    assert mixed.lost.mean() < 0.25
     assert not best.slips.any() and not best.lost.any()
     # headroom: the mean is far from the best, the SFT demonstrations lie between, corrections are not the fastest
     assert throughput(mixed) < throughput(good) < throughput(coach) < throughput(best)
@@ -604,6 +868,7 @@ def test_what_is_drawn_for_an_operator():
     near(operator.careless[..., 0], 1 - MIXED.careful)
     near(operator.careless[..., 1:], 1 - MIXED.careful_again)
     near(operator.reckless, MIXED.reckless)
+    near(operator.hasty, MIXED.hasty)
     for pace, p in zip(MIXED.paces, MIXED.pace_p):
         near(operator.pace == pace, p)
     assert np.std(operator.aim_error) == pytest.approx(MIXED.aim_noise, rel=0.02)
@@ -768,7 +1033,7 @@ def test_the_environment_is_a_world_with_one_copy(name):
     spec, env = IDS[name], gymnasium.make(name)
     ends = outcome(spec, MIXED)
     assert env.unwrapped.task is spec
-    kinds = [kind for kind in (ends.success, ends.lost, ends.timeout, ends.wrong_mode) if kind.any()]
+    kinds = [kind for kind in (ends.success, ends.lost, ends.spilled, ends.timeout, ends.wrong_mode) if kind.any()]
     assert len(kinds) >= 3
     for kind in kinds:
         seed = int(np.flatnonzero(kind)[0])
@@ -778,8 +1043,8 @@ def test_the_environment_is_a_world_with_one_copy(name):
             for key, x in world.observe().items():
                 assert observation[key].tobytes() == x[0].tobytes()
             assert env.observation_space.contains(observation)
-            assert set(info) == {"success", "stages", "subtask", "prompt"}
-            assert info["success"] is False and info["prompt"] == spec.prompt
+            assert set(info) == {"success", "failure", "stages", "subtask", "prompt"}
+            assert info["success"] is False and info["failure"] == "" and info["prompt"] == world.prompts()[0]
             assert info["subtask"] == world.subtasks()[0] == spec.stages[world.stage[0]].subtask
             assert list(info["stages"]) == [k < world.stage[0] for k in range(len(spec.stages))]
             observation, reward, terminated, truncated, info = env.step(actions[0])
@@ -825,6 +1090,39 @@ def test_a_bad_action_names_itself_in_the_environment_too():
         env.step(np.zeros(7, np.float32))
 
 
+def test_pictures_of_stored_observations_show_the_stage_and_the_body():
+    for spec in (DIVERSE, ESPRESSO):
+        stored, seen = {}, set()
+        for world, _ in operate(spec, [3], BEST):
+            stored[int(world.stage[0])] = {key: x[0].copy() for key, x in world.observe().items()}
+        for k, o in stored.items():
+            picture = draw(o["state"], o["keypoints"], spec.name)
+            assert (draw(o["state"], o["keypoints"], spec.name, body=BODIES["long"]) != picture).any(-1).mean() > 0.01
+            seen.add(picture.tobytes())
+        assert len(seen) == len(spec.stages)
+    # the bench stands where the episode's goals are: moved by 2 cm, the far corner of the machine is, too
+    o, moved = stored[0], stored[0]["keypoints"].copy()
+    moved[2:, 1] -= 0.02
+    here, there = (draw(o["state"], k, ESPRESSO)[50:75, 100:200].astype(int) for k in (o["keypoints"], moved))
+    assert np.abs(here - there).max() > 50
+
+
+@EVERY_BODY
+def test_the_environment_has_its_body_and_draws_it(body):
+    env = sim_tasks.laundry.FoldShirtEnv(render_mode="rgb_array", body=body)
+    seen, world = env.reset(seed=3)[0], World(SHIRT, [3], body)
+    assert all(seen[key].tobytes() == x[0].tobytes() for key, x in world.observe().items())
+    np.testing.assert_array_equal(env.render(), draw(seen["state"], seen["keypoints"], SHIRT, body=body))
+    # its hands are where its kinematics puts them: a gripper that closes changes the picture there, and only there
+    point = np.array([-0.1, 0.8])
+    seen["state"][:2] = inverse_kinematics(np.array([point, (0.3, 0.3)]), body)[LEFT]
+    opened = draw(seen["state"], seen["keypoints"], SHIRT, body=body)
+    seen["state"][2] = 0.3
+    rows, columns = np.nonzero((draw(seen["state"], seen["keypoints"], SHIRT, body=body) != opened).any(-1))
+    at = np.stack([render.LEFT + columns * render.VIEW / 240, render.TOP - rows * render.VIEW / 240], -1)   # (pixels, xy)
+    assert len(at) > 15 and np.linalg.norm(at - point, axis=-1).max() < 0.12
+
+
 def test_rendering():
     with pytest.raises(ValueError, match="render_mode: 'human'"):
         sim_tasks.laundry.FoldShirtEnv(render_mode="human")
@@ -845,8 +1143,22 @@ def test_rendering():
         assert blind.render() is None
 
 
+def test_no_grasp_comes_for_free():
+    """Where a stage begins, each hand has further to go to its handle than the careless operator stops short."""
+    for task in (DIVERSE, ESPRESSO):
+        for of in task.items or (task,):
+            hands = [np.array([-0.25, 0.32]), np.array([0.25, 0.32])]
+            for stage in of.stages:
+                for arm in np.flatnonzero(stage.arms):
+                    assert np.linalg.norm(stage.handles[arm] - hands[arm]) > 0.10, (task.name, stage.subtask)
+                    hands[arm] = np.array(stage.goals[arm])
+
+
 def test_constants_stand_in_the_order_that_the_mechanics_need():
     """Good within edge within nothing; what slips is still on its way; the speeds allow both to lose and to keep."""
-    assert 0 < GOOD_RADIUS < GRASP_RADIUS and SLIP_DISTANCE < 0.18          # the shortest carry is the collar's
+    stages = [stage for task in sim_tasks.TASKS.values() for of in (task, *task.items) for stage in of.stages]
+    assert all(0 < stage.good_radius < GRASP_RADIUS for stage in stages)
+    carries = [np.linalg.norm(np.subtract(s.handles, s.goals), axis=-1)[np.array(s.arms)].min() for s in stages]
+    assert SLIP_DISTANCE + RELEASE_RADIUS < min(carries)                    # what is held by the edge slips on its way
     assert max(MIXED.paces) > SAFE_SPEED > min(MIXED.paces)
     assert max(len(task.stages) for task in sim_tasks.TASKS.values()) <= arms.MAX_STAGES
