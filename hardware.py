@@ -278,7 +278,8 @@ class Clock:
 class Pacer:
     """A fixed rate without drift: tick k begins at start + k·period, however late the ticks before it were.
 
-    Whole periods that went by are skipped, and counted in `missed`: no burst of commands makes up for them.
+    A tick that is late by a whole period or more is skipped, like all up to the next deadline, and counted in `missed`: no
+    burst of commands makes up for them.
     """
 
     def __init__(self, hz, clock):
@@ -286,8 +287,9 @@ class Pacer:
 
     def wait(self):
         self.k += 1
-        behind = int(max(0.0, self.clock.now() - self.start - self.k * self.period) / self.period)
-        self.k, self.missed = self.k + behind, self.missed + behind
+        late = (self.clock.now() - self.start) / self.period - self.k                # periods
+        if late >= 1:
+            self.k, self.missed = self.k + math.ceil(late), self.missed + math.ceil(late)
         self.clock.sleep_until(self.start + self.k * self.period)
 
 
