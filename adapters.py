@@ -91,11 +91,13 @@ class SimRobot(Connection):
             raise ConnectionError("SimRobot: not connected, expected connect() first")
 
     def get_observation(self):
+        """Positions, and `keypoints` in the place of cameras: fresh arrays, float32."""
         self._need_connection()
         arrays = {name: x.copy() for name, x in self._observation.items() if name != "state"}
         return to_dict(self._observation["state"], self.names) | arrays
 
     def send_action(self, action):
+        """One step of the task.  -> the action as the simulator got it, in float32"""
         self._need_connection()
         sent = to_vector(action, self.names).astype(np.float32)
         self._observation, _, terminated, truncated, self._info = self.env.step(sent)
@@ -103,15 +105,17 @@ class SimRobot(Connection):
         return to_dict(sent, self.names)
 
     def hold(self):
-        pass
+        """Nothing to do: without a command no time passes."""
 
     def estop(self):
-        pass
+        """Nothing to do: without a command no time passes."""
 
     def over(self):
+        """Success, an unrecoverable failure or the time limit."""
         return self._over
 
     def subtask(self):
+        """What an annotator would write under the current frame."""
         return self._info["subtask"]
 
     def outcome(self):
@@ -133,11 +137,12 @@ class LeRobotRobot(Connection):
     """Any LeRobot bimanual follower, such as BiSO100Follower: an object with the methods of LeRobot's `Robot`.
 
     Its joints must be in degrees (use_degrees=True), its grippers in 0-100.  ValueError where its actions are not
-    `left_*.pos` and `right_*.pos`, the same joints and one gripper on either side.
+    `left_*.pos` and `right_*.pos`, the same joints and one gripper on either side.  every: of its images only every so many-th
+    pixel is kept (640 x 480 to 128 x 96; three full cameras at 50 Hz would fill 8 GB a minute).
     """
 
-    def __init__(self, robot):
-        self.robot, keys = robot, list(robot.action_features)
+    def __init__(self, robot, every=5):
+        self.robot, self.every, keys = robot, every, list(robot.action_features)
         config = getattr(robot, "config", None)
         for part in (config, getattr(config, "left_arm_config", None), getattr(config, "right_arm_config", None)):
             if getattr(part, "use_degrees", True) is False:
@@ -150,7 +155,8 @@ class LeRobotRobot(Connection):
             raise ValueError(f"action_features: {keys}, expected left_*.pos and right_*.pos, the same joints and a gripper each")
         self.names = left + right
         self.action_features = dict.fromkeys(self.names, float)
-        cameras = {name: kind for name, kind in robot.observation_features.items() if isinstance(kind, tuple)}
+        cameras = {name: (len(range(0, kind[0], every)), len(range(0, kind[1], every)), *kind[2:])
+                   for name, kind in robot.observation_features.items() if isinstance(kind, tuple)}
         self.observation_features = self.action_features | cameras
         self._goal = None                  # the last goal, in LeRobot's units
         self._bus = threading.Lock()       # LeRobot's buses are not made for two threads
@@ -170,10 +176,11 @@ class LeRobotRobot(Connection):
     def get_observation(self):
         with self._bus:
             seen = self.robot.get_observation()
-        return {name: from_lerobot(name, seen[name]) if name in self.action_features else seen[name]
-                for name in self.observation_features}
+        return {name: from_lerobot(name, seen[name]) if name in self.action_features
+                else np.array(seen[name][::self.every, ::self.every]) for name in self.observation_features}
 
     def send_action(self, action):
+        """-> what LeRobot reports as sent, which its max_relative_target may have clipped."""
         with self._bus:
             self._goal = self.robot.send_action({name: to_lerobot(name, action[name]) for name in self.names})
         return {name: from_lerobot(name, self._goal[name]) for name in self.names}

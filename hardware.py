@@ -12,8 +12,9 @@ through it).  A policy is a callable (observation, live, frozen) -> chunk, see `
     python hardware.py --keyboard            ... and you are the operator (keys: see adapters.Person)
     python hardware.py --robot lerobot:my_station:robot --leader my_station:leader --out mine.npz
 A real robot: my_station.py has functions robot() and leader() that return a LeRobot bimanual follower and a teleoperator
-with `get_teleop_events` (without --leader: the keyboard).  --policy module:function[:argument] names what returns the policy;
-without it a real robot stands still until the operator takes over.  Set the limits of your arms first: `Safety`.
+with `get_teleop_events` (without --leader: the keyboard).  It stands still until the operator takes over, unless there is a
+--policy module:function[:argument,...] that returns a policy; recap:actor:runs/box-0/pi_2.npz,box,1.5 is a checkpoint, its
+task and β.  Before anything else set the limits of your arms: `Safety`.
 
 How an episode can end; in every case the robot is held before anybody is asked for a label:
     over, or out of time                                                         Run.episodes: the labelled episode
@@ -135,7 +136,7 @@ class SafeRobot(Connection):
         self._stopped = False
         self._seen, self._moved = {}, False      # camera -> (last image, its repeats); commanded since the last look
         self._lock = threading.RLock()           # commands and holds; estop and get_observation never wait for it
-        self._closing = threading.Event()
+        self._closing = threading.Event()        # ends the watchdog's thread
 
     @property
     def is_connected(self):
@@ -144,9 +145,9 @@ class SafeRobot(Connection):
     def connect(self):
         self.robot.connect()
         self._last = self._fed = None
-        self._closing.clear()
+        self._closing = threading.Event()          # one per connection: an old thread stays ended
         if self.thread:
-            threading.Thread(target=self._watch, daemon=True).start()
+            threading.Thread(target=self._watch, args=(self._closing,), daemon=True).start()
 
     def disconnect(self):
         self._closing.set()
@@ -257,8 +258,8 @@ class SafeRobot(Connection):
             if self._fed is not None and self.now() - self._fed > self.safety.watchdog_s:
                 self.hold()
 
-    def _watch(self):
-        while not self._closing.wait(self.safety.watchdog_s / 8):
+    def _watch(self, closing):
+        while not closing.wait(self.safety.watchdog_s / 8):
             try:
                 self.check()
             except Exception:           # the caller meets it at the next command; the watchdog stays awake
@@ -543,10 +544,10 @@ def report(run, robot, hz):
 
 
 def load(name):
-    """What module:function[:argument] returns."""
+    """What module:function[:argument,...] returns; the module may lie in the current folder."""
     sys.path.insert(0, os.getcwd())
-    module, function, *argument = name.split(":", 2)
-    return getattr(importlib.import_module(module), function)(*argument)
+    module, function, *arguments = name.split(":", 2)
+    return getattr(importlib.import_module(module), function)(*(arguments[0].split(",") if arguments else ()))
 
 
 @dataclass
@@ -561,7 +562,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="hardware.py", description="Drive a bimanual robot and record its episodes.",
                                      epilog="How to connect a real robot: see the head of hardware.py.")
     parser.add_argument("--robot", default="sim:FoldShirt", help="sim:TASK or lerobot:module:function (default sim:FoldShirt)")
-    parser.add_argument("--policy", help="module:function[:argument] (default: hasty in simulation, else it stands still)")
+    parser.add_argument("--policy", help="module:function[:argument,...] (default: hasty in simulation, else it stands still)")
     parser.add_argument("--leader", help="module:function of the teleoperator of a real robot (default: the keyboard)")
     parser.add_argument("--keyboard", action="store_true", help="be the operator of the simulated robot yourself")
     parser.add_argument("--task", default="task:do the task:3000", help="of a real robot, as name:prompt:ticks")

@@ -380,7 +380,7 @@ class Actor:
 
 def actor(path, task="fold_shirt", beta=1.5):
     """An `Actor` from a checkpoint: python hardware.py --policy recap:actor:runs/fold_shirt-0/pi_2.npz"""
-    return Actor(Settings(), sim_tasks.TASKS[task], load_network(path, KINDS)[0], beta=beta)
+    return Actor(Settings(), sim_tasks.TASKS[task], load_network(path, KINDS)[0], beta=float(beta))
 
 
 def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skill=None, coach=False, iteration=0,

@@ -346,7 +346,7 @@ class Follower(LeRobotBase):
 
     @property
     def observation_features(self):
-        return self.action_features | {"left_wrist": (4, 6, 3)}
+        return self.action_features | {"left_wrist": (24, 32, 3)}
 
     @property
     def is_connected(self):
@@ -376,7 +376,8 @@ class Follower(LeRobotBase):
 
     def get_observation(self):
         self._need()
-        return dict(self.present) | {"left_wrist": np.full((4, 6, 3), len(self.goals), np.uint8)}
+        pixels = np.arange(24 * 32).reshape(24, 32, 1) + np.array([0, 0, len(self.goals)])
+        return dict(self.present) | {"left_wrist": pixels.astype(np.uint8)}
 
     def send_action(self, action):
         self._need()
@@ -403,7 +404,8 @@ def test_lerobot_units_and_order_on_either_arm():
         seen = robot.get_observation()
         # present: 10, 20, ..., 60 in LeRobot's order: pan, gripper, elbow
         assert np.allclose(to_vector(seen, robot.action_features), [np.pi / 18, np.pi / 6, 0.2, np.pi * 4 / 18, np.pi / 3, 0.5])
-        assert seen["left_wrist"].shape == robot.observation_features["left_wrist"] == (4, 6, 3)
+        assert seen["left_wrist"].shape == robot.observation_features["left_wrist"] == (5, 7, 3)      # every 5th pixel
+        assert np.array_equal(seen["left_wrist"][2, :, 0], np.arange(0, 32, 5) + 10 * 32 - 256)
         action = dict(zip(robot.action_features, [0.1, -0.2, 0.3, -0.4, 0.5, 0.6]))
         assert robot.send_action(action) == pytest.approx(action)
         assert bare.goals[-1] == pytest.approx({
@@ -457,7 +459,7 @@ def test_a_lerobot_robot_is_driven_and_recorded_like_any_other():
     order = [list(bare.action_features).index(name) for name in robot.names]
     goals = np.array([list(goal.values()) for goal in bare.goals])[:6, order]          # the last one is the hold
     assert run.error is None and np.allclose(e.actions, goals * np.tile([np.pi / 180, np.pi / 180, 0.01], 2), atol=1e-6)
-    assert e.observations["left_wrist"].shape == (6, 4, 6, 3) and (e.observations["left_wrist"][:, 0, 0, 0] == range(6)).all()
+    assert e.observations["left_wrist"].shape == (6, 5, 7, 3) and (e.observations["left_wrist"][:, 0, 0, 2] == range(6)).all()
 
 
 # ---------------------------------------------------------------- pacing and chunks
