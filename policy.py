@@ -352,12 +352,14 @@ def predict_subtask(policy, observation, prompt):
 
 
 @torch.no_grad()
-def sample_actions(policy, observation, prompt, subtask, indicator=True, beta=1.0, steps=5, omega=None):
+def sample_actions(policy, observation, prompt, subtask, indicator=True, beta=1.0, steps=5, omega=None, frozen=None):
     """a_{t:t+H} ~ π̂ of Eq. (2) / (12): absolute joint targets and gripper openings, (B, H, A).
 
     observation {"state": (B, 6), "keypoints": (B, 4, 20)} or images, prompt (B, 5) and subtask (B, 2) ids; indicator True or
     False, or None for the unconditional policy; beta >= 0: 1 samples the conditional policy, 0 the
     unconditional, above 1 sharpens; steps: Euler steps; omega (B, H, A): the noise (drawn when None).
+    frozen (B, d, A): actions that are already decided (real-time chunking): the chunk begins with them and the rest is made
+    to fit, by inpainting: in every step the network sees them in the place of its own first d, noised to that step's η.
     """
     if not 0 <= beta < float("inf"):      # NaN fails, too
         raise ValueError(f"beta: {beta}, expected a finite number >= 0")
@@ -373,10 +375,18 @@ def sample_actions(policy, observation, prompt, subtask, indicator=True, beta=1.
     hidden = policy.hidden_states(observation, many(prompt), many(subtask), positive, omit)
     context = policy.context(hidden, omit)
 
+    if omega is None:
+        omega = torch.randn(B, policy.config.horizon, policy.action_dim, device=device)
+    d = 0 if frozen is None else frozen.shape[1]
+    if d > 0:
+        longer = torch.cat([frozen, frozen[:, -1:].expand(-1, policy.config.horizon - d, -1)], dim=1)      # (B, H, A)
+        prefix = policy.normalize(longer, observation["state"][:B])[:, :d]                 # (B, d, A)
+
     def f(a, eta):
+        if d > 0:
+            a = torch.cat([noised(prefix, omega[:, :d], eta), a[:, d:]], dim=1)            # (B, H, A)
         branches = policy.field(context, many(a)[:, None], many(eta)[:, None])[:, 0]       # (n*B, H, A)
         return branches if n == 1 else guided(branches[:B], branches[B:], beta)
 
-    if omega is None:
-        omega = torch.randn(B, policy.config.horizon, policy.action_dim, device=device)
-    return policy.denormalize(integrate(f, omega, steps), observation["state"][:B])
+    chunk = policy.denormalize(integrate(f, omega, steps), observation["state"][:B])
+    return chunk if d == 0 else torch.cat([frozen, chunk[:, d:]], dim=1)

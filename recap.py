@@ -38,14 +38,16 @@ from tqdm import tqdm
 
 import plots
 import sim_tasks
+from adapters import ScriptedOperator
 from backbone import encode
-from data import Episode, load_dataset, load_network, write_atomically
+from data import load_dataset, load_network, write_atomically
+from hardware import Fleet, drive
 from policy import (FLOW_WEIGHTS, PROMPT_LENGTH, SUBTASK_LENGTH, PolicyConfig, VLA, draw_noise, predict_subtask,
                     sample_actions)
 from runs import Run, summary, table, write_text
 from settings import QUICK, Settings, parse
 from sim_tasks.arms import BODIES, CONTROL_HZ, STATIC, World
-from sim_tasks.demonstrator import COACH, GOOD, MIXED, Gate, Operator
+from sim_tasks.demonstrator import GOOD, MIXED, Operator
 from sim_tasks.render import draw, write_gif
 from training import (draw_prompts, episode_seeds, flow_loss_by_eta, generator, optimise, perceive, predict_values,
                       stack_steps, web_batches)
@@ -373,9 +375,44 @@ def demonstrate(s, task, skill, purpose, body=STATIC):
     return collect(s, sim_tasks.TASKS[task], seeds, operator_skill=skill, body=body)
 
 
+class Actor:
+    """π as the control loop calls it: (observation, live, frozen) -> chunks (n, H, A), see `hardware.Chunks`.
+
+    prompts: n texts, ℓ_t and s of every station.  Keeps ℓ̂ of each, predicted anew every s.subtask_every chunks; g: the
+    generator of the noise ω, None the global one.  observation: {"state": (n, A), "keypoints": (n, 4, 20)}; live (n,) bool:
+    the others' rows are zero.
+    """
+
+    def __init__(self, s, prompts, policy, beta=1.0, indicator=True, g=None):
+        self.s, self.policy, self.beta, self.indicator, self.g, self.calls = s, policy, beta, indicator, g, 0
+        self.device = next(policy.parameters()).device
+        self.prompt = torch.tensor([encode(text, PROMPT_LENGTH) for text in prompts], device=self.device)
+        self.subtask = torch.zeros(len(prompts), SUBTASK_LENGTH, dtype=torch.long, device=self.device)
+
+    def __call__(self, observation, live, frozen=None):
+        policy, n = self.policy, len(live)
+        seen = perceive({key: x[live] for key, x in observation.items()}, policy.config.cameras)
+        seen = {key: torch.as_tensor(x, device=self.device) for key, x in seen.items()}
+        rows = torch.as_tensor(np.flatnonzero(live), device=self.device)
+        if self.calls % self.s.subtask_every == 0:
+            self.subtask[rows] = predict_subtask(policy, seen, self.prompt[rows])
+        self.calls += 1
+        omega = torch.randn(n, policy.config.horizon, policy.action_dim, generator=self.g).to(self.device)[rows]
+        prefix = {} if frozen is None else {"frozen": torch.as_tensor(frozen, dtype=torch.float32, device=self.device)[rows]}
+        chunk = np.zeros((n, policy.config.horizon, policy.action_dim))
+        chunk[live] = sample_actions(policy, seen, self.prompt[rows], self.subtask[rows], self.indicator, self.beta,
+                                     self.s.euler, omega, **prefix).cpu().numpy()
+        return chunk
+
+
+def actor(path, task="fold_shirt", beta=1.5):
+    """An `Actor` from a checkpoint: python hardware.py --policy recap:actor:runs/fold_shirt-0/pi_2.npz"""
+    return Actor(Settings(), [sim_tasks.TASKS[task].prompt], load_network(path, KINDS)[0], beta=float(beta))
+
+
 def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skill=None, coach=False, iteration=0,
             purpose="rollout", body=STATIC, item=None, ask=""):
-    """Run one episode per seed, side by side.  -> list of labelled `Episode`s
+    """Run one episode per seed, side by side, through the control loop of hardware.py.  -> list of labelled `Episode`s
 
     policy alone: autonomous.  operator_skill alone: demonstrations.  policy with coach=True: an expert watches, takes
     over when his `Gate` says so, and hands back where the next chunk begins.  purpose: names the stream of the noise ω;
@@ -384,55 +421,20 @@ def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skil
     if (policy is None) == (operator_skill is None):
         raise ValueError("policy, operator_skill: expected exactly one of them")
     world, n = World(spec, seeds, body, item), len(seeds)
-    operator = Operator(world, seeds, COACH if coach else operator_skill) if coach or policy is None else None
-    gate = Gate(world) if coach else None
-    taken_over, prompts = np.zeros(n, bool), world.prompts().tolist()
-    metadata = operator.metadata() if policy is None else [ask] * n
-    if policy is not None:
-        device, g = next(policy.parameters()).device, generator(s.seed, f"{purpose} {iteration} {coach} {n} {beta}")
-        H, A = policy.config.horizon, policy.action_dim
-        prompt = torch.tensor([encode(f"{text} {ask}", PROMPT_LENGTH) for text in prompts], device=device)
-        subtask = torch.zeros(n, SUBTASK_LENGTH, dtype=torch.long, device=device)
-        chunk = np.zeros((n, H, A))
-    log = {name: [] for name in ("state", "keypoints", "actions", "subtask", "intervention")}
-    for t in tqdm(range(spec.max_steps), desc="episodes", leave=False, disable=None, mininterval=0.5):
-        if world.done.all():
-            break
-        observation = world.observe()
-        if coach:
-            taken_over = gate.update(world) | (taken_over & (t % s.execute != 0))
-        if policy is None:
-            actions = operator.act(world)
-        else:
-            if t % s.execute == 0:
-                rows = np.flatnonzero(~world.done)
-                seen = perceive({key: x[rows] for key, x in observation.items()}, policy.config.cameras)
-                seen = {key: torch.as_tensor(x, device=device) for key, x in seen.items()}
-                live = torch.as_tensor(rows, device=device)
-                if t % (s.execute * s.subtask_every) == 0:
-                    subtask[live] = predict_subtask(policy, seen, prompt[live])
-                omega = torch.randn(n, H, A, generator=g).to(device)[live]
-                chunk[rows] = sample_actions(policy, seen, prompt[live], subtask[live], indicator, beta, s.euler,
-                                             omega).cpu().numpy()
-            actions = chunk[:, t % s.execute].copy()
-            if taken_over.any():
-                actions[taken_over] = operator.act(world)[taken_over]
-        actions = actions.astype(np.float32)
-        now = observation | {"actions": actions, "subtask": world.subtasks(), "intervention": taken_over}
-        for name, x in now.items():
-            log[name].append(np.array(x))
-        world.step(actions)
-    log = {name: np.stack(x, axis=1) for name, x in log.items()}                          # (n, longest T, ...)
-    source = "demonstration" if policy is None else "corrected" if coach else "autonomous"
-    episodes = []
-    for i, T in enumerate(world.t):                # world.t stands still when an episode is over: its true length
-        steps = {name: x[i, :T] for name, x in log.items()}
-        episodes.append(Episode(
-            task=spec.name, prompt=prompts[i], metadata=metadata[i], max_length=spec.max_steps,
-            observations={key: steps[key] for key in ("state", "keypoints")}, actions=steps["actions"],
-            subtask=steps["subtask"], intervention=steps["intervention"], success=bool(world.success[i]),
-            stages=np.arange(len(spec.stages)) < world.stage[i], source=source, iteration=iteration))
-    return episodes
+    prompts, metadata = world.prompts().tolist(), [ask] * n
+    if policy is None:              # a demonstrator decides at every step: chunks of one action
+        hands = Operator(world, seeds, operator_skill)
+        act, execute, source, metadata = lambda observation, live, frozen: hands.act(world)[:, None], 1, "demonstration", hands.metadata()
+    else:
+        g = generator(s.seed, f"{purpose} {iteration} {coach} {n} {beta}")
+        act = Actor(s, [f"{text} {ask}" for text in prompts], policy, beta, indicator, g)
+        execute, source = s.execute, "corrected" if coach else "autonomous"
+    run = drive(Fleet(world), act, execute, ScriptedOperator(world, seeds) if coach else None, source=source,
+                iteration=iteration,
+                ticks=tqdm(range(spec.max_steps), desc="episodes", leave=False, disable=None, mininterval=0.5))
+    if run.error is not None:
+        raise run.error
+    return [replace(e, prompt=text, metadata=words) for e, text, words in zip(run.episodes, prompts, metadata)]
 
 
 def score(episodes):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arms import EDGE, GOOD_RADIUS, NOTHING, SAFE_SPEED, inverse_kinematics
+from .arms import EDGE, GOOD_RADIUS, NOTHING, SAFE_SPEED, forward_kinematics, inverse_kinematics
 
 METADATA = ("fast", "slow", "careful", "careless")      # words of `Operator.metadata`
 MAX_ATTEMPTS = 12      # grasps per stage and arm for which errors are drawn
@@ -166,3 +166,24 @@ def remaining_way(world):
     carry = np.linalg.norm(world.goal - world.handles, axis=-1)
     reach = np.where(world.hold == NOTHING, np.linalg.norm(world.handles - world.hands, axis=-1), 0)
     return np.where(world.placed & ~world.wrong, 0, carry + reach).sum(1)
+
+
+def hasty(observation, live=None, frozen=None):
+    """A scripted policy that sees only the observation: to the handle, grasp, carry, let go.  -> chunk (n, 8, 6)
+
+    In the first stage it grasps too soon, by the edge: what an operator sees, and corrects.  For `python hardware.py`.
+    """
+    state, keys = observation["state"].reshape(-1, 2, 3), observation["keypoints"]        # (n, arm, 2 + 1), (n, 4, 17)
+    hands, handles, goals = forward_kinematics(state[..., :2]), keys[:, :2, :2], keys[:, 2:, :2]      # (n, arm, xy)
+    held, placed = keys[:, :2, 7:9].any(-1), keys[:, :2, 10] > 0                          # (n, arm)
+    way = np.where(held[..., None], goals - handles, handles - hands)
+    length = np.linalg.norm(way, axis=-1)                                                 # (n, arm), m
+    to_go = np.maximum(length - np.where(~held & (keys[:, :1, 11] > 0), SHORT, 0), 0)
+    stands = placed | (~held & (state[..., 2] < 0.5))          # ... or closed upon nothing: open first
+    chunk = []
+    for k in range(1, 9):
+        step = np.where(stands, 0, np.minimum(to_go, 0.02 * k))                           # m
+        joints = inverse_kinematics(hands + way * (step / np.maximum(length, 1e-9))[..., None])
+        there = ~stands & (to_go < 0.02 * (k - 1) + 0.005)
+        chunk.append(np.concatenate([joints, np.where(held != there, 0.0, 1.0)[..., None]], -1).reshape(-1, 6))
+    return np.stack(chunk, axis=1)
