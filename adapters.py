@@ -21,7 +21,7 @@ import gymnasium
 import numpy as np
 
 import sim_tasks                    # registers the tasks
-from sim_tasks.arms import GRIPPER_SPEED, JOINT_SPEED
+from sim_tasks.arms import STATIC
 from sim_tasks.demonstrator import COACH, Gate, Operator
 
 REDO = "redo"          # an outcome: discard the episode and do it again
@@ -67,7 +67,7 @@ class SimRobot(Connection):
         self.observation_features = self.action_features | {
             name: space.shape for name, space in self.env.observation_space.items() if name != "state"}
         self.limits = dict(joint_low=self.env.action_space.low[:joints], joint_high=self.env.action_space.high[:joints],
-                           joint_step=JOINT_SPEED, gripper_step=GRIPPER_SPEED, ramp_steps=5)     # half a second at 10 Hz
+                           joint_step=STATIC.joint_speed, gripper_step=STATIC.gripper_speed, ramp_steps=5)     # half a second at 10 Hz
 
     @property
     def world(self):

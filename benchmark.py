@@ -134,7 +134,7 @@ def control_loop(seconds, hz=50.0):
     """The untrained VLA (the same speed as a trained one, and never done early) on the wall clock."""
     bare, s, n = SimRobot("SimTasks/FoldShirt-v0"), Settings(), round(seconds * hz)
     bare.env.unwrapped.task = replace(bare.task, max_steps=n)
-    policy = recap.Actor(s, bare.task, VLA().eval(), beta=2.0)
+    policy = recap.Actor(s, [bare.task.prompt], VLA().eval(), beta=2.0)
     with SafeRobot(bare, Safety(**bare.limits)) as robot:
         run = drive(Station(robot, bare.env.unwrapped.task, bare), policy, s.execute, hz=hz, lead=2)
         print(figures(run, robot, hz))

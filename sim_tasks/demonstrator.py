@@ -173,7 +173,7 @@ def hasty(observation, live=None, frozen=None):
 
     In the first stage it grasps too soon, by the edge: what an operator sees, and corrects.  For `python hardware.py`.
     """
-    state, keys = observation["state"].reshape(-1, 2, 3), observation["keypoints"]        # (n, arm, 2 + 1), (n, 4, 17)
+    state, keys = observation["state"].reshape(-1, 2, 3), observation["keypoints"]        # (n, arm, 2 + 1), (n, 4, 20)
     hands, handles, goals = forward_kinematics(state[..., :2]), keys[:, :2, :2], keys[:, 2:, :2]      # (n, arm, xy)
     held, placed = keys[:, :2, 7:9].any(-1), keys[:, :2, 10] > 0                          # (n, arm)
     way = np.where(held[..., None], goals - handles, handles - hands)

@@ -22,7 +22,7 @@ from hardware import (BadObservation, BimanualRobot, Chunks, CommandRejected, Em
                       Station, Task, drive, record)
 from policy import VLA, predict_subtask, sample_actions
 from recap import Settings, collect
-from sim_tasks.arms import JOINT_HIGH, JOINT_LOW, JOINT_SPEED, World
+from sim_tasks.arms import JOINT_HIGH, JOINT_LOW, STATIC, World
 from sim_tasks.demonstrator import BEST, COACH, MIXED, Gate, Operator, hasty
 
 WIDE = Safety(joint_step=10.0, gripper_step=1.0, ramp_steps=1)          # nothing in the way but the limits
@@ -297,7 +297,7 @@ def test_the_simulated_robot_is_its_task_step_by_step():
 def test_the_limits_of_the_simulated_robot_are_the_worlds():
     robot = SafeRobot(SimRobot(), Safety(**SimRobot().limits))
     assert np.allclose(robot.low, [*JOINT_LOW, 0] * 2) and np.allclose(robot.high, [*JOINT_HIGH, 1] * 2)
-    assert robot.step[0] == JOINT_SPEED
+    assert robot.step[0] == STATIC.joint_speed
 
 
 # ---------------------------------------------------------------- robots: LeRobot
@@ -569,7 +569,7 @@ def test_a_chunk_begins_with_its_frozen_prefix_and_fits_it():
         c = eta / (1 - eta) ** 2 * a.sum(2, keepdim=True) / (1 + H * eta ** 2 / (1 - eta) ** 2)
         return (a - c) / (1 - eta)
     policy.field, policy.context, policy.hidden_states = field, lambda *x: None, lambda *x: None
-    seen, ids = {"state": torch.zeros(B, 6), "keypoints": torch.zeros(B, 4, 17)}, torch.zeros(B, 3, dtype=torch.long)
+    seen, ids = {"state": torch.zeros(B, 6), "keypoints": torch.zeros(B, 4, 20)}, torch.zeros(B, 5, dtype=torch.long)
     g = torch.Generator().manual_seed(0)
     omega = torch.randn(B, 8, 6, generator=g)
     frozen = torch.randn(B, 1, 6, generator=g).expand(B, 4, 6)
@@ -588,7 +588,7 @@ def reference_collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, ope
     operator, gate, taken = Operator(world, seeds, COACH if coach else operator_skill or MIXED), Gate(world), np.zeros(n, bool)
     if policy is not None:
         g = recap.generator(s.seed, f"rollout 0 {coach} {n} {beta}")
-        prompt, subtask = torch.tensor([encode(spec.prompt, 3)] * n), torch.zeros(n, 2, dtype=torch.long)
+        prompt, subtask = torch.tensor([encode(spec.prompt, 5)] * n), torch.zeros(n, 2, dtype=torch.long)
         chunk = np.zeros((n, 8, 6))
     rows = [[] for _ in seeds]
     for t in range(spec.max_steps):
@@ -637,7 +637,7 @@ def test_a_copy_does_not_notice_that_another_is_over():
     torch.manual_seed(0)
     policy, spec = VLA().eval(), sim_tasks.TASKS["fold_shirt"]
     seen, live = World(spec, [1, 2, 3]).observe(), np.array([False, True, True])
-    act = lambda who: recap.Actor(Settings(), spec, policy, 3, g=torch.Generator().manual_seed(0))(seen, who)
+    act = lambda who: recap.Actor(Settings(), [spec.prompt] * 3, policy, g=torch.Generator().manual_seed(0))(seen, who)
     assert np.allclose(act(live)[1:], act(live | True)[1:], atol=1e-5) and not act(live)[0].any()
 
 
