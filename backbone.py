@@ -120,7 +120,7 @@ class Backbone(nn.Module):
             return torch.cat([self.patch(patches), state], dim=1)                                           # (B, C*9 + 1, width)
         keypoints = observation["keypoints"]
         near = torch.tanh(keypoints[..., 2:6] / NEAR)                       # both arms' offsets, near
-        keypoints = torch.cat([keypoints, near], dim=-1)                    # (B, 4, 21)
+        keypoints = torch.cat([keypoints, near], dim=-1)                    # (B, 4, 24)
         return torch.cat([self.keypoint(keypoints), state], dim=1)          # (B, 5, width)
 
     def forward(self, tokens, bias):

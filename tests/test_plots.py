@@ -176,7 +176,7 @@ def test_what_moves_is_seen_to_move():
         assert (draw(state, moved, "fold_shirt") != picture).any(-1).sum() > 30
     for k in (1, 2):                                                       # the stage: another item, another caption
         moved = keypoints.copy()
-        moved[:, 11:] = np.arange(6) == k
+        moved[:, 11:17] = np.arange(6) == k
         assert (draw(state, moved, "fold_shirt") != picture).any(-1).sum() > 300
 
 

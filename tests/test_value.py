@@ -224,8 +224,11 @@ def test_value_of_a_chain_matches_dynamic_programming():
 
 # ---------------------------------------------------------------- no setting is idle
 
-@pytest.mark.parametrize("name", [f.name for f in fields(ValueConfig)])
-def test_every_setting_changes_the_network(name):
+SIZES = [f.name for f in fields(ValueConfig) if isinstance(f.default, int)]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_size_changes_the_network(name):
     base = make_value()
     other = make_value(replace(TINY, **{name: 2 * getattr(TINY, name)}))
     shapes = lambda net: {key: tuple(x.shape) for key, x in net.state_dict().items()}
@@ -233,3 +236,7 @@ def test_every_setting_changes_the_network(name):
         other.load_state_dict(base.state_dict())
         observation, prompt = make_observation(2), prompt_ids("fold shirt", "build box")
         assert (base(observation, prompt) - other(observation, prompt)).abs().max() > 1e-4
+
+
+def test_no_setting_is_without_a_test():
+    assert {f.name for f in fields(ValueConfig)} - set(SIZES) == {"cameras"}          # see `test_value_reads_images_...`
