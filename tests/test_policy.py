@@ -7,10 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from backbone import KEYPOINT_DIM, N_KEYPOINTS, STATE_DIM, VOCABULARY, WORD_ID, encode
+import web
+from backbone import CAMERAS, KEYPOINT_DIM, N_KEYPOINTS, STATE_DIM, VOCABULARY, WORD_ID, encode
 from policy import (ETA_MAX, FLOW_WEIGHTS, PROMPT_LENGTH, SUBTASK_LENGTH, VLA, ActionTokenizer,
                     PolicyConfig, dct_matrix, draw_noise, flow_matching_loss, guided, integrate, likelihood_bound,
                     noised, predict_subtask, sample_actions)
+from recap import answer_loss
+from sim_tasks.cameras import cameras as photograph
 
 TINY = PolicyConfig(width=16, layers=2, heads=2, expert_width=24, horizon=4, n_coefficients=2, n_action_bins=8)
 A = 6                                          # [left joints 2, left gripper, right joints 2, right gripper]
@@ -645,6 +648,87 @@ def test_flow_weights_are_those_of_the_paper():
     flows = {name: policy.terms(batch, noise, eta, weight)["flow"] for name, weight in FLOW_WEIGHTS.items()}
     torch.testing.assert_close(flows["constant"] * (1 - eta) ** 2, flows["clean"])
     torch.testing.assert_close(flows["paper"] * (1 - eta) ** 2, flows["clean"] * torch.exp(-eta / 2) / 2)
+
+
+# ---------------------------------------------------------------- images, and questions about them
+
+def asked(n, cameras=(), seed=0):
+    """n questions of web.py: observation (of `cameras`, or keypoints), question ids (n, 5), answer ids (n, 2)."""
+    pairs = web.questions(n, seed)
+    seen = {"state": pairs["state"].astype(float), "keypoints": pairs["keypoints"].astype(float)}
+    if cameras:
+        seen = {"state": seen["state"]} | {name: x for name, x in photograph(**seen).items() if name in cameras}
+    ids = lambda texts, length: torch.tensor([encode(text, length) for text in texts.tolist()])
+    return {key: torch.as_tensor(x) for key, x in seen.items()}, ids(pairs["question"], PROMPT_LENGTH), ids(pairs["answer"], SUBTASK_LENGTH)
+
+
+def single(batch):
+    """In single precision: that is what images become."""
+    return {key: x.float() if x.dtype == torch.float64 else x for key, x in batch.items()}
+
+
+def test_the_policy_reads_images_of_every_camera_that_it_has():
+    """In all three outputs; training, acting and the subtask run on images alone."""
+    policy = make_policy(replace(TINY, cameras=("base", "right_wrist"))).float()
+    assert (policy.at_subtask, policy.at_indicator, policy.at_action) == (24, 27, 29)      # 18 patches, state, 5 words, ...
+    seen, _, _ = asked(5, CAMERAS)
+    batch = single({key: x for key, x in make_batch(make_policy()).items() if key != "keypoints"} | seen)
+    omega, eta = (x.float() for x in make_draws(policy))
+    base = outputs(policy, batch, omega, eta)
+    for name, read in (("base", True), ("left_wrist", False), ("right_wrist", True), ("state", True)):
+        other = outputs(policy, batch | {name: batch[name].roll(1, 0)}, omega, eta)        # those of another scene
+        for x, y in zip(base, other):
+            assert bool((x - y).flatten(1).abs().amax(1).min() > 1e-7) == read
+    terms = policy.terms(batch, omega, eta)
+    trained = gradients(policy, terms["subtask"].sum() + terms["tokens"].sum())
+    assert trained == {name: not name.startswith("expert.") for name in trained} and trained["backbone.patch.0.weight"]
+    a_hat, observation = constant_prediction(policy).float(), {key: batch[key] for key in ("state", "base", "right_wrist")}
+    actions = sample_actions(policy, observation, batch["prompt"], predict_subtask(policy, observation, batch["prompt"]), beta=2.0)
+    torch.testing.assert_close(actions, policy.denormalize(a_hat.expand(5, -1, -1), batch["state"]))
+
+
+@pytest.mark.parametrize("config", [TINY, replace(TINY, cameras=("base",))], ids=("keypoints", "images"))
+def test_the_sequence_fills_all_positions(config):
+    """A training sequence uses every position once: none is missing, none is idle."""
+    policy = make_policy(config).float()
+    batch = single(make_batch(make_policy()) | asked(5, config.cameras)[0])
+    hidden = policy.hidden_states(batch, batch["prompt"], batch["subtask"], batch["positive"], batch["omit"], batch["tokens"])
+    assert hidden[1].shape[1] == len(policy.backbone.position) == len(policy.mask)
+    assert hidden[1].shape[1] - policy.at_action == policy.n_action_tokens
+
+
+def test_answers_are_subtasks_without_an_indicator():
+    """The question in the prompt's place, the answer in the subtask's: equal to a sequence laid out by hand."""
+    policy = make_policy()
+    seen, question, answer = asked(6)
+    logits = policy.answer_logits(seen, question, answer)
+    for i in range(6):
+        one = rows(seen, slice(i, i + 1)) | {"prompt": question[i:i + 1], "subtask": answer[i:i + 1],
+                                             "positive": torch.tensor([i % 2 == 0]), "tokens": torch.zeros(1, 12).long()}
+        output = policy.text_head(by_hand(policy, one, INDICATOR)[1][0])
+        torch.testing.assert_close(logits[i], output[PREFIX:PREFIX + 2])
+    other = policy.answer_logits(seen, question, (answer + 1) % len(VOCABULARY))
+    assert (other != logits).any(-1).tolist() == [[False, True]] * 6                # the second word reads the first
+    with_it = answer_loss(policy, seen | {"question": question, "answer": answer})
+    log_p = logits.detach().log_softmax(-1)
+    assert with_it.item() == pytest.approx(-np.mean([log_p[i, j, answer[i, j]].item() for i in range(6) for j in range(2)]))
+    trained = gradients(policy, with_it)                                            # all of the backbone, and the text head
+    assert trained == {name: not name.startswith("expert.") for name in trained}
+
+
+@pytest.mark.parametrize("cameras", [(), ("base", "left_wrist")])
+def test_the_policy_learns_to_answer_questions(cameras):
+    seen, question, answer = asked(24, cameras)
+    policy = make_policy(replace(TINY, width=32, layers=1, cameras=cameras)).float()
+    seen, losses = single(seen), []
+
+    def draw_loss():
+        losses.append(answer_loss(policy, seen | {"question": question, "answer": answer}))
+        return losses[-1]
+    train(policy.parameters(), draw_loss, 100, 1e-2)
+    assert losses[0] > 3 and losses[-1] < (0.4 if cameras else 0.15)
+    # and read out as in acting: word by word, without the answer at hand
+    assert (predict_subtask(policy, seen, question) == answer).all(1).float().mean() > (0.75 if cameras else 0.9)
 
 
 # ---------------------------------------------------------------- Eq. (6): the terms, and the bound
