@@ -697,7 +697,7 @@ KNOBS = {
     "metadata_dropout": (0.9, "V_pre pi_pre", dict(metadata=True)), "ask": ("fast careful", "", dict(metadata=True)),
     "web": (0.5, "V_pre V_0 V_1 pi_pre pi_0 pi_1"),
     "autonomous": (6, "D_1"), "corrected": (4, "D_1"), "execute": (3, "D_1"), "euler": (2, "D_1"), "subtask_every": (1, ""),
-    "lookahead": (3, "pi_1"), "positive": (0.7, "pi_1"), "force_corrections": (False, "pi_1", dict(policy_steps=30)), "restart": ("last", "pi_1"),
+    "lookahead": (3, "pi_1"), "positive": (0.7, "pi_1"), "force_corrections": (False, "pi_1", dict(positive=0.05, policy_steps=20)), "restart": ("last", "pi_1"),
     "policy_steps": (4, "pi_1"), "value_on_corrections": (False, "V_1"), "value_steps": (3, "V_0 V_1"),
     "positive_pretraining": (0.6, "pi_pre"), "dropout": (0.6, "pi_pre pi_0"), "batch": (9, "pi_pre pi_0"), "draws": (2, "pi_pre pi_0"),
     "learning_rate": (1e-3, "pi_pre"), "pretraining_steps": (4, "pi_pre"), "fine_tuning_rate": (1e-3, "pi_0 pi_1"), "sft_steps": (3, "pi_0"),
