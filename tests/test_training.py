@@ -192,13 +192,13 @@ def test_web_questions_are_learned_beside_the_data_and_only_when_asked(few_quest
     """The loss of one step is that of the data plus that of the answers; web = 0 is training without them, bit for bit."""
     data, labels = [episode(20, seed=i) for i in range(2)], Labels([np.ones(20, bool)] * 2, {})
 
-    n_steps = 25 if kind == "value" else 80
+    n_steps = 25 if kind == "value" else 60
 
     def train(s):
         if kind == "value":
             return train_value(fresh(ValueFunction, SMALL), data, s, n_steps)[0]
         return train_policy(fresh(VLA, TINY), data, s, n_steps, labels)[0]
-    s = Settings(batch=16, value_batch=16, web=1.0, learning_rate=1e-2, value_learning_rate=1e-2)
+    s = Settings(batch=16, value_batch=16, draws=1, web=1.0, learning_rate=1e-2, value_learning_rate=1e-2)
     losses, real = [], recap.answer_loss
     monkeypatch.setattr(recap, "answer_loss", lambda network, batch: losses.append(real(network, batch)) or losses[-1])
     network = train(s)
