@@ -449,7 +449,7 @@ def with_items():
 
 def test_tasks_with_items_are_measured_on_one_and_reported_for_each(monkeypatch, tmp_path):
     """Success as the world has it: made-up rollouts, in which episode i succeeds with shirts, and one sheet in three."""
-    spec, s, asked = with_items(), Settings(task="fold_collar", episodes=30), []
+    spec, s, asked = with_items(), Settings(task="fold_collar", episodes=30, metadata=True, ask="fast"), []
     monkeypatch.setitem(sim_tasks.TASKS, "fold_collar", spec)
 
     def rollouts(s, spec, seeds, policy, beta, indicator, item=None, ask=""):
@@ -461,7 +461,7 @@ def test_tasks_with_items_are_measured_on_one_and_reported_for_each(monkeypatch,
     run = recap.Run(s, str(tmp_path), recap.KINDS)
     recap.evaluate(run, "x", VLA(), beta=2.0)
     stage, seeds = run.stages[0], tuple(episode_seeds(0, "evaluation", 30))
-    assert asked == [("sheet", seeds, 2.0, ""), (None, seeds, 2.0, "")]
+    assert asked == [("sheet", seeds, 2.0, "fast"), (None, seeds, 2.0, "fast")]
     assert stage["success"] == 10 / 30
     prompts = World(spec, seeds).prompts()
     sheets = np.flatnonzero(prompts == "fold sheet")
