@@ -115,11 +115,11 @@ def generalist(run, specialists):
         try:
             with open(os.path.join(folder, "metrics.json")) as file:
                 metrics = json.load(file)
-        except FileNotFoundError:
-            raise ValueError(f"--generalist: {folder} holds no metrics.json, expected the folder of a finished run") from None
+            for k in range(metrics["settings"]["iterations"] + 1):
+                D += load_dataset(os.path.join(folder, f"D_{k}.npz"))
+        except FileNotFoundError as error:
+            raise ValueError(f"--generalist: there is no {error.filename}, expected the folder of a finished run") from None
         theirs[metrics["task"]] = metrics["stages"][-1]
-        for k in range(metrics["settings"]["iterations"] + 1):
-            D += load_dataset(os.path.join(folder, f"D_{k}.npz"))
     V = run.net("V_generalist", lambda: train_value(new_value(s), D, s, s.value_pretraining_steps))
     pi = run.net("pi_generalist", lambda: train_policy(new_policy(s), D, s, s.pretraining_steps, label(V, D, s, None)))
     for task in theirs:
@@ -636,7 +636,7 @@ def open_run(args):
     """The `Run` that the command line asks for.  ValueError if its folder holds something else."""
     given = {f.name: getattr(args, f.name) for f in fields(Settings) if getattr(args, f.name) is not None}
     if args.resume is not None:
-        if given or args.out is not None or args.quick:
+        if given or args.out is not None or args.quick or args.generalist:
             raise ValueError(f"--resume {args.resume}: goes with no other option, a run keeps its settings")
         try:
             with open(os.path.join(args.resume, "settings.json")) as file:

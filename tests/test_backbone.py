@@ -6,14 +6,17 @@ import torch.nn.functional as F
 from torch import nn
 
 import sim_tasks
-from backbone import (KEYPOINT_DIM, N_KEYPOINTS, NEAR, STATE_DIM, VOCABULARY, Backbone, Block, attend, encode,
-                      prefix_lm_bias)
-from policy import PROMPT_LENGTH, SUBTASK_LENGTH
+import web
+from backbone import (CAMERAS, IMAGE, KEYPOINT_DIM, N_KEYPOINTS, NEAR, PATCH, PATCHES, PROMPT_LENGTH, STATE_DIM,
+                      SUBTASK_LENGTH, VOCABULARY, Backbone, Block, attend, encode, n_observation_tokens, prefix_lm_bias)
+from sim_tasks.cameras import CAMERAS as DRAWN, SIZE
 
 
-def make_backbone(layers=2, heads=2, width=12, n_tokens=30, n_positions=20):
+def make_backbone(layers=2, heads=2, width=12, n_tokens=30, n_text=15, cameras=()):
+    """In double precision, but with cameras: images become float32."""
     torch.manual_seed(0)
-    return Backbone(width, layers, heads, n_tokens, n_positions).double()
+    backbone = Backbone(width, layers, heads, n_tokens, n_text, cameras)
+    return backbone if cameras else backbone.double()
 
 
 def make_observation(B=3, seed=0):
@@ -37,6 +40,11 @@ def test_encode_names_unknown_words():
     with pytest.raises(ValueError, match="juggle.*knives") as error:
         encode("fold juggle knives", 3)
     assert "['juggle', 'knives']" in str(error.value)                # only those
+    with pytest.raises(ValueError, match=r"\['shrit', 'carefull'\].*\(nearest: shirt, careful\)"):
+        encode("fold shrit carefull", 3)
+    with pytest.raises(ValueError) as error:
+        encode("fold xyzzy", 3)
+    assert "nearest" not in str(error.value)                         # no advice is better than a bad one
 
 
 def test_encode_refuses_a_text_that_is_too_long():
@@ -52,6 +60,19 @@ def test_the_tasks_speak_the_vocabulary():
     assert len({tuple(encode(text, PROMPT_LENGTH)) for text in prompts}) == len(prompts)
     assert len({tuple(encode(text, SUBTASK_LENGTH)) for text in subtasks}) == len(subtasks)
     assert len(prompts) == len(sim_tasks.TASKS)
+
+
+def test_every_prompt_fits_with_its_item_and_metadata_and_every_question_with_its_answer():
+    for task in sim_tasks.TASKS.values():
+        for prompt in [f"{task.prompt} {item.name}" for item in task.items] or [task.prompt]:
+            for pace in ("fast", "slow"):
+                for quality in ("careful", "careless"):
+                    encode(f"{prompt} {pace} {quality}", PROMPT_LENGTH)
+    pairs = web.questions(2000, 0)
+    questions, answers = np.unique(pairs["question"]), np.unique(pairs["answer"])
+    assert len({tuple(encode(x, PROMPT_LENGTH)) for x in questions.tolist()}) == len(questions) == 12
+    assert len({tuple(encode(x, SUBTASK_LENGTH)) for x in answers.tolist()}) == len(answers)
+    assert set(web.WEB_WORDS) <= set(VOCABULARY)
 
 
 # ---------------------------------------------------------------- observation tokens
@@ -87,6 +108,65 @@ def test_near_features_are_the_tanh_of_the_arms_offsets():
         near = seen[..., KEYPOINT_DIM + 2 * arm:KEYPOINT_DIM + 2 * arm + 2]
         np.testing.assert_allclose(near, np.tanh(k[..., columns] / NEAR), rtol=1e-12)
     np.testing.assert_array_equal(seen[..., :KEYPOINT_DIM], k)
+
+
+# ---------------------------------------------------------------- images as patches
+
+def make_images(cameras, B=3, seed=0):
+    rng = np.random.default_rng(seed)
+    images = {name: torch.tensor(rng.integers(0, 256, (B, IMAGE, IMAGE, 3)).astype(np.uint8)) for name in cameras}
+    return images | {"state": torch.randn(B, STATE_DIM, generator=torch.Generator().manual_seed(seed))}
+
+
+@pytest.mark.parametrize("cameras", [("base",), ("base", "left_wrist", "right_wrist"), ("right_wrist", "base")])
+def test_every_pixel_reaches_the_token_of_its_patch(cameras):
+    """By loops over cameras, rows and columns of patches, and pixels in them; cameras in the order asked for."""
+    backbone = make_backbone(cameras=cameras)
+    observation, one_patch = make_images(cameras), PATCH * PATCH * 3
+    backbone.patch, backbone.state = nn.Identity(), nn.Linear(STATE_DIM, one_patch)        # show what goes in
+    seen = backbone.embed_observation(observation).numpy(force=True)                                # (B, tokens, 192)
+    assert seen.shape[1] == n_observation_tokens(cameras) == 9 * len(cameras) + 1
+    side = IMAGE // PATCH
+    for c, name in enumerate(cameras):
+        picture = observation[name].numpy() / 127.5 - 1                                             # (B, 24, 24, 3)
+        for row in range(IMAGE):
+            for column in range(IMAGE):
+                token = c * side * side + (row // PATCH) * side + column // PATCH
+                place = 3 * ((row % PATCH) * PATCH + column % PATCH)
+                np.testing.assert_allclose(seen[:, token, place:place + 3], picture[:, row, column], atol=1e-6)
+    assert seen[:, :-1].min() == -1 and seen[:, :-1].max() == 1                                     # black and white
+    torch.testing.assert_close(torch.tensor(seen[:, -1]), backbone.state(observation["state"]))     # q_t comes last
+
+
+def test_a_pixel_changes_one_token_and_no_other():
+    cameras = ("base", "left_wrist")
+    backbone, observation = make_backbone(cameras=cameras), make_images(cameras)
+    tokens = backbone.embed_observation(observation)
+    for name, row, column, token in (("base", 0, 0, 0), ("base", 7, 8, 1), ("base", 8, 7, 3), ("base", 23, 23, 8),
+                                     ("left_wrist", 0, 23, 9 + 2), ("left_wrist", 23, 0, 9 + 6)):
+        other = observation | {name: observation[name].clone()}
+        other[name][:, row, column] = 255 - other[name][:, row, column]
+        changed = (backbone.embed_observation(other) != tokens).any(-1)                             # (B, tokens)
+        assert changed.tolist() == [[i == token for i in range(19)]] * 3
+
+
+def test_with_cameras_keypoints_are_not_read_and_cameras_not_asked_for_neither():
+    backbone, observation = make_backbone(cameras=("base",)), make_images(("base", "left_wrist"))
+    tokens = backbone.embed_observation({"base": observation["base"], "state": observation["state"]})
+    keypoints = torch.full((3, N_KEYPOINTS, KEYPOINT_DIM), float("nan"))
+    assert torch.equal(backbone.embed_observation(observation | {"keypoints": keypoints}), tokens)
+    assert not hasattr(backbone, "keypoint") and not hasattr(make_backbone(), "patch")              # no idle weights
+    with_keypoints = make_observation()                                                             # and the other way round
+    assert torch.equal(make_backbone().embed_observation(observation | with_keypoints),
+                       make_backbone().embed_observation(with_keypoints))
+
+
+def test_an_unknown_camera_is_refused_by_name():
+    with pytest.raises(ValueError, match="cameras: 'top', expected some of base, left_wrist, right_wrist"):
+        make_backbone(cameras=("base", "top"))
+    with pytest.raises(KeyError, match="left_wrist"):                                # known, but nothing came from it
+        make_backbone(cameras=("base", "left_wrist")).embed_observation(make_images(("base",)))
+    assert CAMERAS == DRAWN and IMAGE == SIZE and PATCHES == 9                       # those that are drawn
 
 
 # ---------------------------------------------------------------- attention and masks

@@ -99,7 +99,7 @@ def slow_picture(camera, state, keypoints):
     for i, side in enumerate((1, -1)):
         row, goal = keypoints[i].astype(float), keypoints[2 + i].astype(float)
         pale = 1 if row[IN_PLAY] else 0.35
-        things.append((goal[:2], 0.06, (0, 0, 0.7 * pale)))
+        things.append((goal[:2], RELEASE_RADIUS, (0, 0, 0.7 * pale)))
         look = STAGE_INK[list(row[11:17]).index(1)]
         things.append(((row[0] + side * 0.07, row[1]), 0.06, [pale * ink for ink in look]))
         if row[WELL]:

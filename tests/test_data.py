@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import data
+from backbone import KEYPOINT_DIM, N_KEYPOINTS, PROMPT_LENGTH
 from data import Episode, load_dataset, load_network, save_dataset, save_network, write_atomically
 from policy import VLA, PolicyConfig
 from value import ValueConfig, ValueFunction
@@ -22,7 +23,7 @@ def episode(T=7, n_stages=3, seed=0, **changes):
     wide[0, :2] = -0.0, np.finfo(np.float32).max
     fields = dict(
         task="fold_shirt", prompt="fold shirt", max_length=180,
-        observations={"state": wide.astype(np.float32), "keypoints": rng.normal(size=(T, 4, 17)).astype(np.float32),
+        observations={"state": wide.astype(np.float32), "keypoints": rng.normal(size=(T, N_KEYPOINTS, KEYPOINT_DIM)).astype(np.float32),
                       "base": rng.integers(0, 256, (T, 5, 4, 3)).astype(np.uint8), "force": rng.normal(size=T)},
         actions=rng.normal(size=(T, 6)).astype(np.float32),
         subtask=np.array(["flatten shirt", "fold sleeves"])[rng.integers(0, 2, T)], intervention=rng.random(T) < 0.5,
@@ -310,8 +311,8 @@ def test_a_loaded_value_function_says_the_same(tmp_path):
     network = scrambled(list(networks())[1]).eval()
     save_network(network, tmp_path / "V.npz")
     g = torch.Generator().manual_seed(1)
-    seen = {"state": torch.randn(9, 6, generator=g), "keypoints": torch.randn(9, 4, 17, generator=g)}
-    prompt = torch.randint(0, 9, (9, 3), generator=g)
+    seen = {"state": torch.randn(9, 6, generator=g), "keypoints": torch.randn(9, N_KEYPOINTS, KEYPOINT_DIM, generator=g)}
+    prompt = torch.randint(0, 9, (9, PROMPT_LENGTH), generator=g)
     assert torch.equal(load_any(tmp_path / "V.npz")[0](seen, prompt), network(seen, prompt))
 
 

@@ -7,10 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from backbone import KEYPOINT_DIM, N_KEYPOINTS, STATE_DIM, VOCABULARY, WORD_ID, encode
-from policy import (ETA_MAX, PROMPT_LENGTH, SUBTASK_LENGTH, VLA, ActionTokenizer,
+import web
+from backbone import CAMERAS, KEYPOINT_DIM, N_KEYPOINTS, STATE_DIM, VOCABULARY, WORD_ID, encode
+from policy import (ETA_MAX, FLOW_WEIGHTS, PROMPT_LENGTH, SUBTASK_LENGTH, VLA, ActionTokenizer,
                     PolicyConfig, dct_matrix, draw_noise, flow_matching_loss, guided, integrate, likelihood_bound,
                     noised, predict_subtask, sample_actions)
+from recap import answer_loss
+from sim_tasks.cameras import cameras as photograph
 
 TINY = PolicyConfig(width=16, layers=2, heads=2, expert_width=24, horizon=4, n_coefficients=2, n_action_bins=8)
 A = 6                                          # [left joints 2, left gripper, right joints 2, right gripper]
@@ -384,6 +387,10 @@ def test_fit_normalizer_gives_zero_mean_unit_variance_and_survives_a_constant():
 
 # ---------------------------------------------------------------- the sequence: who sees whom
 
+# where things stand: 4 keypoints, state, 5 words of the prompt; "subtask:", 2 words; "Advantage:", its value; "action:"
+PREFIX, INDICATOR, ACTION = 10, [13, 14], 15
+
+
 def by_hand(policy, sample, without=()):
     """Hidden states of one sample: the sequence of Fig. 3 laid out word by word, its mask by its definition.
 
@@ -396,7 +403,7 @@ def by_hand(policy, sample, without=()):
     x = torch.cat([policy.backbone.embed_observation(sample)[0], policy.backbone.token.weight[ids]])
     x = x + policy.backbone.position[:len(x)]
     kept = [i for i in range(len(x)) if i not in without]
-    visible = torch.tensor([[j < 8 if i < 8 else j <= i for j in kept] for i in kept])    # 4 keypoints, state, 3 words
+    visible = torch.tensor([[j < PREFIX if i < PREFIX else j <= i for j in kept] for i in kept])
     bias = torch.zeros(visible.shape).double().masked_fill(~visible, -math.inf)
     x, inputs = x[None, kept], []
     for block in policy.backbone.blocks:
@@ -412,7 +419,7 @@ def test_the_sequence_is_that_of_figure_3():
     assert batch["omit"].any() and not batch["omit"].all()
     hidden = policy.hidden_states(batch, batch["prompt"], batch["subtask"], batch["positive"], batch["omit"], batch["tokens"])
     for i in range(5):
-        gone = [11, 12] if batch["omit"][i] else []             # 8 prefix, "subtask:", 2 words; then the indicator
+        gone = INDICATOR if batch["omit"][i] else []
         inputs, output = by_hand(policy, rows(batch, slice(i, i + 1)), gone)
         kept = [p for p in range(hidden[1].shape[1]) if p not in gone]
         for ours, theirs in zip([*hidden[0], hidden[1]], [*inputs, output]):
@@ -425,9 +432,9 @@ def test_the_expert_reads_up_to_the_indicator():
     batch = make_batch(policy)
     f = outputs(policy, batch, omega, eta)[2]
     for i in range(5):
-        gone = [11, 12] if batch["omit"][i] else []
+        gone = INDICATOR if batch["omit"][i] else []
         inputs, _ = by_hand(policy, rows(batch, slice(i, i + 1)), gone)
-        P = 13 - len(gone)
+        P = ACTION - len(gone)
         context = policy.expert.context([h[:, :P] for h in inputs])
         a_hat = policy.expert(context, torch.zeros(1, 1, 1, P).double(), omega[i:i + 1], eta[i:i + 1])
         torch.testing.assert_close((omega[i:i + 1] - a_hat) / (1 - eta[i])[None, :, None, None], f[i:i + 1])
@@ -506,7 +513,7 @@ def test_the_prefix_is_bidirectional_and_sees_no_text():
     other = make_batch(policy, seed=1)
     text = {name: other[name] for name in ("subtask", "tokens")} | {"positive": ~batch["positive"]}
     changed = (output(batch | text) != base).any(-1).any(0)
-    assert changed.tolist() == [i > SUBTASK for i in range(base.shape[1])] and SUBTASK == N_PREFIX == 8
+    assert changed.tolist() == [i > PREFIX for i in range(base.shape[1])]     # "subtask:" itself is no news
 
 
 def test_draws_of_a_prefix_do_not_see_one_another():
@@ -562,6 +569,168 @@ def test_the_token_losses_train_the_backbone_and_not_the_expert():
         assert trained == {name: not name.startswith("expert.") for name in trained}
 
 
+def test_insulation_is_what_keeps_the_flow_loss_out_of_the_backbone():
+    """Off, its gradient is that of finite differences; on, exactly zero, though the loss depends on the backbone as much."""
+    policies = {on: make_policy(replace(TINY, insulation=on)) for on in (True, False)}       # equal weights
+    batch, draws = make_batch(policies[True]), make_draws(policies[True])
+    flow = lambda policy: policy.terms(batch, *draws)["flow"].sum()
+    losses = {on: flow(policy) for on, policy in policies.items()}
+    assert torch.equal(losses[True], losses[False])
+    for policy, loss in zip(policies.values(), losses.values()):
+        loss.backward()
+    for name in ("token", "position", "keypoint.0", "state.2", "blocks.0.qkv"):
+        one, other = (dict(policy.backbone.named_parameters()) for policy in policies.values())
+        name = name if name == "position" else name + ".weight"
+        x, direction = other[name], normal(*other[name].shape)
+        assert one[name].grad is None
+        with torch.no_grad():
+            x += 1e-5 * direction
+            above = flow(policies[False])
+            x -= 2e-5 * direction
+            below = flow(policies[False])
+            x += 1e-5 * direction
+        assert ((above - below) / 2e-5).item() == pytest.approx((x.grad * direction).sum().item(), rel=1e-5)
+        assert abs(above - below) > 1e-7
+    # what comes after the last layer's input serves the text and the action tokens only: not the flow loss, ever
+    trained = gradients(policies[False], flow(policies[False]))
+    last = ("text_head.", "backbone.norm.", f"backbone.blocks.{TINY.layers - 1}.")
+    assert trained == {name: not name.startswith(last) for name in trained}
+    for term in ("subtask", "tokens"):                                                       # these it leaves alone
+        grads = [torch.autograd.grad(policy.terms(batch, *draws)[term].sum(), policy.backbone.position)[0]
+                 for policy in policies.values()]
+        torch.testing.assert_close(*grads)
+
+
+# ---------------------------------------------------------------- the other output: velocities
+
+VELOCITY = replace(TINY, output="velocity")
+
+
+def test_with_velocity_the_field_is_what_the_expert_puts_out():
+    clean, policy = make_policy(), make_policy(VELOCITY)                          # equal weights
+    batch, (omega, eta) = make_batch(policy), make_draws(policy)
+    hidden = policy.hidden_states(batch, batch["prompt"], batch["subtask"], batch["positive"], batch["omit"])
+    context = policy.context(hidden, batch["omit"])
+    out = policy.expert(*context, omega, eta)
+    assert torch.equal(policy.field(context, omega, eta), out)
+    torch.testing.assert_close(clean.field(context, omega, eta), (omega - out) / (1 - eta)[..., None, None])
+    with pytest.raises(ValueError, match="output: 'noise', expected 'clean' or 'velocity'"):
+        VLA(replace(TINY, output="noise"))
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_with_velocity_sampling_walks_against_what_the_expert_puts_out(steps):
+    """An oracle for one noise: f = ω - a for the chunk a.  From that ω, sampling must end at a."""
+    policy = make_policy(VELOCITY)
+    batch, f = make_batch(policy), constant_prediction(policy)
+    a = normal(5, TINY.horizon, A, seed=11)
+    actions = sample_actions(policy, batch, batch["prompt"], batch["subtask"], True, 2.0, steps, omega=a + f)
+    torch.testing.assert_close(actions, policy.denormalize(a, batch["state"]))
+    # and the loss of the oracle is zero, that of the opposite sign is not, with any weight
+    eta = make_draws(policy)[1]
+    for weight in FLOW_WEIGHTS.values():
+        flow = lambda omega: policy.terms(batch | {"chunk": a}, omega[:, None].expand(5, 3, -1, -1), eta, weight)["flow"]
+        assert flow(a + f).max() < 1e-25 and flow(a - f).min() > 1e-6
+
+
+def test_flow_weights_are_those_of_the_paper():
+    a, omega, f, eta = normal(6, 3, 2), normal(6, 3, 2, seed=1), normal(6, 3, 2, seed=2), torch.linspace(0, 0.99, 6).double()
+    formulas = {"clean": lambda e: (1 - e) ** 2, "constant": lambda e: 1.0, "paper": lambda e: math.exp(-e / 2) / 2}
+    assert set(formulas) == set(FLOW_WEIGHTS)
+    for name, alpha in formulas.items():
+        weight = FLOW_WEIGHTS[name]
+        loss = flow_matching_loss(f, a, omega, eta, None if weight is None else weight(eta))
+        for i, e in enumerate(eta.tolist()):
+            assert loss[i].item() == pytest.approx(alpha(e) * ((omega[i] - a[i] - f[i]) ** 2).mean().item(), rel=1e-9)
+    # through the network, which puts out â: squared error of the chunk, times α / (1 - η)²
+    policy, (noise, eta) = make_policy(), make_draws(make_policy())
+    batch = make_batch(policy)
+    flows = {name: policy.terms(batch, noise, eta, weight)["flow"] for name, weight in FLOW_WEIGHTS.items()}
+    torch.testing.assert_close(flows["constant"] * (1 - eta) ** 2, flows["clean"])
+    torch.testing.assert_close(flows["paper"] * (1 - eta) ** 2, flows["clean"] * torch.exp(-eta / 2) / 2)
+
+
+# ---------------------------------------------------------------- images, and questions about them
+
+def asked(n, cameras=(), seed=0):
+    """n questions of web.py: observation (of `cameras`, or keypoints), question ids (n, 5), answer ids (n, 2)."""
+    pairs = web.questions(n, seed)
+    seen = {"state": pairs["state"].astype(float), "keypoints": pairs["keypoints"].astype(float)}
+    if cameras:
+        seen = {"state": seen["state"]} | {name: x for name, x in photograph(**seen).items() if name in cameras}
+    ids = lambda texts, length: torch.tensor([encode(text, length) for text in texts.tolist()])
+    return {key: torch.as_tensor(x) for key, x in seen.items()}, ids(pairs["question"], PROMPT_LENGTH), ids(pairs["answer"], SUBTASK_LENGTH)
+
+
+def single(batch):
+    """In single precision: that is what images become."""
+    return {key: x.float() if x.dtype == torch.float64 else x for key, x in batch.items()}
+
+
+def test_the_policy_reads_images_of_every_camera_that_it_has():
+    """In all three outputs; training, acting and the subtask run on images alone."""
+    policy = make_policy(replace(TINY, cameras=("base", "right_wrist"))).float()
+    assert (policy.at_subtask, policy.at_indicator, policy.at_action) == (24, 27, 29)      # 18 patches, state, 5 words, ...
+    seen, _, _ = asked(5, CAMERAS)
+    batch = single({key: x for key, x in make_batch(make_policy()).items() if key != "keypoints"} | seen)
+    omega, eta = (x.float() for x in make_draws(policy))
+    base = outputs(policy, batch, omega, eta)
+    for name, read in (("base", True), ("left_wrist", False), ("right_wrist", True), ("state", True)):
+        other = outputs(policy, batch | {name: batch[name].roll(1, 0)}, omega, eta)        # those of another scene
+        for x, y in zip(base, other):
+            assert bool((x - y).flatten(1).abs().amax(1).min() > 1e-7) == read
+    terms = policy.terms(batch, omega, eta)
+    trained = gradients(policy, terms["subtask"].sum() + terms["tokens"].sum())
+    assert trained == {name: not name.startswith("expert.") for name in trained} and trained["backbone.patch.0.weight"]
+    a_hat, observation = constant_prediction(policy).float(), {key: batch[key] for key in ("state", "base", "right_wrist")}
+    actions = sample_actions(policy, observation, batch["prompt"], predict_subtask(policy, observation, batch["prompt"]), beta=2.0)
+    torch.testing.assert_close(actions, policy.denormalize(a_hat.expand(5, -1, -1), batch["state"]))
+
+
+@pytest.mark.parametrize("config", [TINY, replace(TINY, cameras=("base",))], ids=("keypoints", "images"))
+def test_the_sequence_fills_all_positions(config):
+    """A training sequence uses every position once: none is missing, none is idle."""
+    policy = make_policy(config).float()
+    batch = single(make_batch(make_policy()) | asked(5, config.cameras)[0])
+    hidden = policy.hidden_states(batch, batch["prompt"], batch["subtask"], batch["positive"], batch["omit"], batch["tokens"])
+    assert hidden[1].shape[1] == len(policy.backbone.position) == len(policy.mask)
+    assert hidden[1].shape[1] - policy.at_action == policy.n_action_tokens
+
+
+def test_answers_are_subtasks_without_an_indicator():
+    """The question in the prompt's place, the answer in the subtask's: equal to a sequence laid out by hand."""
+    policy = make_policy()
+    seen, question, answer = asked(6)
+    logits = policy.answer_logits(seen, question, answer)
+    for i in range(6):
+        one = rows(seen, slice(i, i + 1)) | {"prompt": question[i:i + 1], "subtask": answer[i:i + 1],
+                                             "positive": torch.tensor([i % 2 == 0]), "tokens": torch.zeros(1, 12).long()}
+        output = policy.text_head(by_hand(policy, one, INDICATOR)[1][0])
+        torch.testing.assert_close(logits[i], output[PREFIX:PREFIX + 2])
+    other = policy.answer_logits(seen, question, (answer + 1) % len(VOCABULARY))
+    assert (other != logits).any(-1).tolist() == [[False, True]] * 6                # the second word reads the first
+    with_it = answer_loss(policy, seen | {"question": question, "answer": answer})
+    log_p = logits.detach().log_softmax(-1)
+    assert with_it.item() == pytest.approx(-np.mean([log_p[i, j, answer[i, j]].item() for i in range(6) for j in range(2)]))
+    trained = gradients(policy, with_it)                                            # all of the backbone, and the text head
+    assert trained == {name: not name.startswith("expert.") for name in trained}
+
+
+@pytest.mark.parametrize("cameras", [(), ("base", "left_wrist")])
+def test_the_policy_learns_to_answer_questions(cameras):
+    seen, question, answer = asked(24, cameras)
+    policy = make_policy(replace(TINY, width=32, layers=1, cameras=cameras)).float()
+    seen, losses = single(seen), []
+
+    def draw_loss():
+        losses.append(answer_loss(policy, seen | {"question": question, "answer": answer}))
+        return losses[-1]
+    train(policy.parameters(), draw_loss, 100, 1e-2)
+    assert losses[0] > 3 and losses[-1] < (0.5 if cameras else 0.15)
+    # and read out as in acting: word by word, without the answer at hand
+    assert (predict_subtask(policy, seen, question) == answer).all(1).float().mean() > (0.6 if cameras else 0.9)
+
+
 # ---------------------------------------------------------------- Eq. (6): the terms, and the bound
 
 def nll(logits, target):
@@ -574,12 +743,12 @@ def test_terms_sample_by_sample():
     terms, weighted = policy.terms(batch, omega, eta), policy.terms(batch, omega, eta, alpha)
     for i in range(5):
         sample = rows(batch, slice(i, i + 1))
-        gone = [11, 12] if batch["omit"][i] else []
+        gone = INDICATOR if batch["omit"][i] else []
         inputs, output = by_hand(policy, sample, gone)
         logits = policy.text_head(output[0])                    # row p predicts what stands at p + 1
-        words = nll(logits[8], sample["subtask"][0, 0].item()) + nll(logits[9], sample["subtask"][0, 1].item())
+        words = nll(logits[PREFIX], sample["subtask"][0, 0].item()) + nll(logits[PREFIX + 1], sample["subtask"][0, 1].item())
         assert terms["subtask"][i].item() == pytest.approx(words)
-        first = 13 - len(gone)                                  # "action:"
+        first = ACTION - len(gone)                              # "action:"
         bins = sum(nll(logits[first + j], len(VOCABULARY) + b) for j, b in enumerate(sample["tokens"][0].tolist()))
         assert terms["tokens"][i].item() == pytest.approx(bins)
         for r in range(3):
@@ -674,7 +843,7 @@ def test_predict_subtask_is_greedy_word_by_word():
         def word(position, given, positive):
             """Most likely word at `position`, one sample alone, other fillers, the indicator shown."""
             s = sample | {"subtask": torch.tensor([given]), "positive": torch.tensor([positive])}
-            return policy.text_head(by_hand(policy, s)[1][0, 8 + position])[:len(VOCABULARY)].argmax().item()
+            return policy.text_head(by_hand(policy, s)[1][0, PREFIX + position])[:len(VOCABULARY)].argmax().item()
 
         w1 = word(0, [9, 9], True)
         assert subtask[i].tolist() == [w1, word(1, [w1, 3], False)]
@@ -685,8 +854,11 @@ def test_predict_subtask_is_greedy_word_by_word():
 
 # ---------------------------------------------------------------- no setting is idle
 
-@pytest.mark.parametrize("name", [f.name for f in fields(PolicyConfig)])
-def test_every_setting_changes_the_network(name):
+SIZES = [f.name for f in fields(PolicyConfig) if isinstance(f.default, int) and not isinstance(f.default, bool)]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_size_changes_the_network(name):
     base = make_policy()
     other = make_policy(replace(TINY, **{name: 2 * getattr(TINY, name)}))
     shapes = lambda net: {key: tuple(x.shape) for key, x in net.state_dict().items()}
@@ -694,6 +866,11 @@ def test_every_setting_changes_the_network(name):
         other.load_state_dict(base.state_dict())
         batch, (omega, eta) = make_batch(base), make_draws(base)
         assert all((x - y).abs().max() > 1e-4 for x, y in zip(outputs(base, batch, omega, eta), outputs(other, batch, omega, eta)))
+
+
+def test_no_setting_is_without_a_test():
+    """The others: see `test_insulation_...`, `test_with_velocity_...`, `test_the_policy_reads_images_...`."""
+    assert {f.name for f in fields(PolicyConfig)} - set(SIZES) == {"insulation", "output", "cameras"}
 
 
 # ---------------------------------------------------------------- does it learn?
@@ -773,7 +950,7 @@ def test_the_policy_learns_both_ways_and_the_indicator_chooses(steps, n, toleran
     modes = LEVEL * torch.stack([-torch.ones(2, A), torch.ones(2, A)])
     observation = {key: x.expand(n, *x.shape[1:]) for key, x in one.items()}
     for prompt, (p_plus, positive_if_bad, positive_if_good) in WAYS.items():
-        ids, subtask = (torch.tensor([encode(text, 4 - i)]) for i, text in ((1, prompt), (2, SUBTASKS[prompt])))
+        ids, subtask = (torch.tensor([encode(text, n)]) for n, text in ((PROMPT_LENGTH, prompt), (SUBTASK_LENGTH, SUBTASKS[prompt])))
         assert torch.equal(predict_subtask(policy, one, ids), subtask)
 
         def bayes(good, bad):

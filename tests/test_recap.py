@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, replace
 
@@ -14,12 +15,14 @@ import torch
 
 import recap
 import sim_tasks
+from backbone import KEYPOINT_DIM, N_KEYPOINTS, PROMPT_LENGTH, encode
 from data import Episode, load_dataset, load_network
 from policy import VLA, PolicyConfig
 from recap import (Labels, Settings, advantages, collect, episode_seeds, indicators, label, outcome_auc, returns, rewards,
                    score, stack_steps, threshold, train_policy)
-from sim_tasks.arms import World
+from sim_tasks.arms import Item, World
 from sim_tasks.demonstrator import COACH, MIXED, Operator
+from value import ValueConfig, ValueFunction
 
 ROOT = os.path.join(os.path.dirname(__file__), "..")
 TINY = dict(task="fold_collar", iterations=1, demonstrations=4, autonomous=5, corrected=3, episodes=6, pretraining_steps=3,
@@ -31,7 +34,7 @@ def episode(T, success=True, task="fold_shirt", source="autonomous", iteration=1
     rng = np.random.default_rng(seed)
     return Episode(task=task, prompt="fold shirt", max_length=50,
                    observations={"state": rng.normal(size=(T, 6)).astype(np.float32),
-                                 "keypoints": rng.normal(size=(T, 4, 17)).astype(np.float32)},
+                                 "keypoints": rng.normal(size=(T, N_KEYPOINTS, KEYPOINT_DIM)).astype(np.float32)},
                    actions=rng.normal(size=(T, 6)).astype(np.float32), subtask=np.array(["stack shirt"] * T),
                    intervention=np.zeros(T, bool) if intervention is None else intervention, success=success,
                    stages=np.array([success]), source=source, iteration=iteration)
@@ -304,7 +307,7 @@ def test_recorded_episodes_replay_to_the_same_end():
 def test_corrected_steps_are_the_operators():
     """Where the flag says so the coach acted, elsewhere the policy; untrained, the policy stalls and is helped."""
     s, spec = Settings(), sim_tasks.TASKS["fold_collar"]
-    torch.manual_seed(0)
+    torch.manual_seed(1)                                       # one that leaves the coach the time: others flee to the limits
     policy = VLA().eval()
     episodes = collect(s, spec, [1, 2, 3, 4, 5], policy, coach=True)
     flags = np.concatenate([e.intervention for e in episodes])
@@ -390,6 +393,96 @@ def test_seeds_of_different_purposes_do_not_meet():
     drawn = [set(episode_seeds(seed, purpose, 500)) for seed in (0, 1) for purpose in purposes]
     assert len(set.union(*drawn)) == 500 * len(drawn)
     assert episode_seeds(0, "evaluation", 5) == episode_seeds(0, "evaluation", 500)[:5]
+
+
+def test_subtask_accuracy_against_a_slow_loop(monkeypatch):
+    """ℓ̂ is what the policy said at the last prediction before: here one that knows the truth of its own moment."""
+    rng = np.random.default_rng(0)
+    names = np.array(["fold collar", "stack shirt", "pick sheet"])
+    data = [replace(episode(T, seed=i), subtask=names[np.cumsum(rng.random(T) < 0.2) % 3]) for i, T in enumerate((23, 1, 8, 17))]
+    truth = {tuple(state): name for e in data for state, name in zip(e.observations["state"].tolist(), e.subtask)}
+    prompts = []
+
+    def knows(policy, seen, prompt):
+        prompts.append(prompt)
+        return torch.tensor([encode(truth[tuple(state)], 2) for state in seen["state"].tolist()])
+    monkeypatch.setattr(recap, "predict_subtask", knows)
+    for execute, every in ((4, 2), (1, 1), (3, 1), (2, 5)):
+        right = [e.subtask[t] == e.subtask[t - t % (execute * every)] for e in data for t in range(len(e))]
+        accuracy = recap.subtask_accuracy(VLA(), data, Settings(execute=execute, subtask_every=every))
+        assert accuracy == pytest.approx(np.mean(right)) and (accuracy == 1) == (execute * every == 1)
+    # what is not true of its moment is not counted as right
+    monkeypatch.setattr(recap, "predict_subtask", lambda policy, seen, prompt: knows(policy, seen, prompt) * torch.tensor([1, 0]))
+    assert recap.subtask_accuracy(VLA(), data, Settings()) == 0                              # one word of two is not enough
+    # asked with s in the prompt where the policy acts with it
+    monkeypatch.setattr(recap, "predict_subtask", knows)
+    for ask, expected in (("", "fold shirt"), ("fast", "fold shirt fast")):
+        prompts.clear()
+        recap.subtask_accuracy(VLA(), [replace(e, metadata="fast") for e in data], Settings(metadata=True, ask=ask))
+        assert all((p == torch.tensor(encode(expected, PROMPT_LENGTH))).all() for p in prompts)
+
+
+def test_mean_value_loss_and_correlation_against_a_loop():
+    data, s = [episode(T, success=T % 2 == 0, seed=T) for T in (1, 9, 14)], Settings()
+    torch.manual_seed(0)
+    value = ValueFunction(ValueConfig(width=16, layers=1))
+    torch.nn.init.normal_(value.head.weight, std=0.3)
+    losses, V, R = [], [], []
+    for e in data:
+        for t, r in enumerate(returns(len(e), e.success, e.max_length)):
+            one = {key: torch.tensor(x[t:t + 1]) for key, x in e.observations.items()}
+            p = value(one, torch.tensor([encode(e.prompt, PROMPT_LENGTH)])).softmax(-1)[0].double().numpy(force=True)   # (201,)
+            losses.append(-np.log(p[round((r + 1) * 200)]))
+            V.append(p @ np.linspace(-1, 0, 201))
+            R.append(r)
+    assert recap.mean_value_loss(value, data, s) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert recap.correlation(value, data, s) == pytest.approx(np.cov(V, R)[0, 1] / np.std(V, ddof=1) / np.std(R, ddof=1), rel=1e-4)
+    assert recap.mean_value_loss(ValueFunction(), data, s) == pytest.approx(np.log(201), rel=1e-6)     # a uniform one
+
+
+def with_items():
+    """fold_collar with two items that lie elsewhere and have other names; the second is the measured one."""
+    spec, away = sim_tasks.TASKS["fold_collar"], ((-0.15, 0.40), (0.15, 0.40))
+    items = (Item("shirt", spec.stages), Item("sheet", (replace(spec.stages[0], handles=away),)))
+    return replace(spec, prompt="fold", items=items, measured="sheet")
+
+
+def test_tasks_with_items_are_measured_on_one_and_reported_for_each(monkeypatch, tmp_path):
+    """Success as the world has it: made-up rollouts, in which episode i succeeds with shirts, and one sheet in three."""
+    spec, s, asked = with_items(), Settings(task="fold_collar", episodes=30, metadata=True, ask="fast"), []
+    monkeypatch.setitem(sim_tasks.TASKS, "fold_collar", spec)
+
+    def rollouts(s, spec, seeds, policy, beta, indicator, item=None, ask=""):
+        asked.append((item, tuple(seeds), beta, ask))
+        prompts = World(spec, seeds, item=item).prompts().tolist()
+        return [replace(episode(10, success=prompt == "fold shirt" or i % 3 == 0, task="fold_collar"), prompt=prompt)
+                for i, prompt in enumerate(prompts)]
+    monkeypatch.setattr(recap, "collect", rollouts)
+    run = recap.Run(s, str(tmp_path), recap.KINDS)
+    recap.evaluate(run, "x", VLA(), beta=2.0)
+    stage, seeds = run.stages[0], tuple(episode_seeds(0, "evaluation", 30))
+    assert asked == [("sheet", seeds, 2.0, "fast"), (None, seeds, 2.0, "fast")]
+    assert stage["success"] == 10 / 30
+    prompts = World(spec, seeds).prompts()
+    sheets = np.flatnonzero(prompts == "fold sheet")
+    assert 5 < len(sheets) < 25 and set(stage["items"]) == {"shirt", "sheet"}
+    assert stage["items"]["sheet"] == score([episode(10, success=i % 3 == 0) for i in sheets])
+    assert stage["items"]["shirt"]["success"] == 1 and stage["items"]["shirt"]["episodes"] == 30 - len(sheets)
+    # a task without items has no such report, and one collection
+    monkeypatch.undo()
+    monkeypatch.setattr(recap, "collect", lambda *given, **more: asked.append(more["item"]) or [episode(10)])
+    asked.clear()
+    recap.evaluate(run, "y", VLA())
+    assert "items" not in run.stages[1] and asked == [None]
+
+
+def test_each_item_is_collected_with_its_own_prompt():
+    episodes = collect(Settings(), with_items(), range(12), operator_skill=COACH)
+    world = World(with_items(), range(12))
+    assert [e.prompt for e in episodes] == world.prompts().tolist() and len({e.prompt for e in episodes}) == 2
+    for e, handles in zip(episodes, world.observe()["keypoints"][:, :2, :2]):
+        assert np.array_equal(e.observations["keypoints"][0, :2, :2], handles)
+    assert {e.prompt for e in collect(Settings(), with_items(), range(3), operator_skill=COACH, item="sheet")} == {"fold sheet"}
 
 
 # ---------------------------------------------------------------- Algorithm 1, resume
@@ -491,28 +584,174 @@ def test_every_iteration_restarts_from_the_pretrained_networks_and_data_only_gro
             assert all(np.array_equal(x.actions, y.actions) for x, y in zip(before, after))
 
 
+def test_restart_changes_from_which_weights_pi_k_starts_and_nothing_else(tiny, tmp_path, monkeypatch):
+    """The finished run goes on to k = 2 from its D_1 and V_1, either way."""
+    real_policy, real_value = recap.train_policy, recap.train_value
+    weights = lambda network: torch.cat([p.detach().flatten() for p in network.parameters()])
+    monkeypatch.setattr(recap, "evaluate", lambda *given, **more: None)
+    monkeypatch.setattr(recap, "check_value", lambda *given: None)
+    first = []
+    for restart, expected in (("pretrained", ("pi_pre", "pi_pre")), ("last", ("pi_0", "pi_1"))):
+        out, calls = tmp_path / restart, []
+        shutil.copytree(tiny[0], out)
+        (out / "pi_1.npz").unlink()
+
+        def policy_spy(policy, episodes, s, n_steps, labels):
+            calls.append((weights(policy), n_steps, labels, [e.actions.tobytes() for e in episodes]))
+            return real_policy(policy, episodes, s, n_steps, labels)
+
+        def value_spy(value, *rest):
+            assert torch.equal(weights(value), weights(load_network(out / "V_pre.npz", recap.KINDS)[0]))     # V: always
+            return real_value(value, *rest)
+        monkeypatch.setattr(recap, "train_policy", policy_spy)
+        monkeypatch.setattr(recap, "train_value", value_spy)
+        recap.recap(recap.Run(Settings(**(TINY | dict(iterations=2, restart=restart))), str(out), recap.KINDS))
+        assert len(calls) == 2
+        for name, (begin, *_) in zip(expected, calls):
+            assert torch.equal(begin, weights(load_network(out / f"{name}.npz", recap.KINDS)[0]))
+        first.append(calls[0])
+    (begin, *one), (other_begin, *other) = first
+    assert one[0] == other[0] and one[2] == other[2]
+    assert all(np.array_equal(p, q) for p, q in zip(one[1].positive, other[1].positive)) and one[1].epsilon == other[1].epsilon
+    assert not torch.equal(begin, other_begin)
+
+
+@pytest.fixture(scope="module")
+def another(tmp_path_factory):
+    """A second finished run, of another task; its pictures would take as long as the rest of it."""
+    out = str(tmp_path_factory.mktemp("run") / "shirt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recap, "draw_pictures", lambda run, metrics: None)
+        few = dict(task="fold_shirt", pretraining_tasks="", demonstrations=3, autonomous=3, corrected=1, episodes=2, execute=8, euler=1)
+        arguments = [x for key, value in (TINY | few).items() for x in ("--" + key.replace("_", "-"), str(value))]
+        assert recap.main([*arguments, "--out", out]) == 0
+    return out
+
+
+def test_the_generalist_learns_from_all_runs_and_stands_beside_their_last_stages(tiny, another, tmp_path, monkeypatch, capsys):
+    trained = []
+    real_policy, real_value = recap.train_policy, recap.train_value
+
+    def policy_spy(policy, episodes, s, n_steps, labels):
+        trained.append((episodes, n_steps, labels, bool(policy.fitted)))
+        return real_policy(policy, episodes, s, n_steps, labels)
+
+    def value_spy(value, episodes, s, n_steps):
+        trained.append((episodes, n_steps, None, bool((value.head.weight != 0).any())))
+        return real_value(value, episodes, s, n_steps)
+    monkeypatch.setattr(recap, "train_policy", policy_spy)
+    monkeypatch.setattr(recap, "train_value", value_spy)
+    out = str(tmp_path / "generalist")
+    options = ["--episodes", "3", "--pretraining-steps", "3", "--value-pretraining-steps", "2", "--batch", "8", "--value-batch", "8",
+               "--execute", "8", "--euler", "1"]
+    assert recap.main(["--generalist", tiny[0], another, *options, "--out", out]) == 0
+    expected = [e for folder in (tiny[0], another) for k in (0, 1) for e in load_dataset(os.path.join(folder, f"D_{k}.npz"))]
+    assert [n for _, n, *_ in trained] == [2, 3] and not any(begun for *_, begun in trained)     # V, then π, both from scratch
+    for episodes, *_ in trained:
+        assert [e.actions.tobytes() for e in episodes] == [e.actions.tobytes() for e in expected]
+    labels = trained[1][2]
+    assert set(labels.epsilon) == {"fold_collar", "fold_shirt"} and not all(p.all() for p in labels.positive)
+    with open(os.path.join(out, "metrics.json")) as file:
+        metrics = json.load(file)
+    assert [(s["name"], s["beta"], s["episodes"]) for s in metrics["stages"]] == [("generalist_fold_collar", 1.5, 3), ("generalist_fold_shirt", 1.5, 3)]
+    for folder, task in ((tiny[0], "fold_collar"), (another, "fold_shirt")):
+        with open(os.path.join(folder, "metrics.json")) as file:
+            assert metrics["specialists"][task] == json.load(file)["stages"][-1]
+    for stage, task in zip(metrics["stages"], ("fold_collar", "fold_shirt")):      # each in its own task
+        assert len(stage["per_stage_success"]) == len(sim_tasks.TASKS[task].stages)
+    lines = capsys.readouterr().out.strip().splitlines()[-4:]
+    assert [line.split()[:2] for line in lines] == [[t, kind] for t in ("fold_collar", "fold_shirt") for kind in ("specialist", "generalist")]
+    # resume: what is lost is made again with the same numbers, from the folders that the run remembers
+    for name in ("pi_generalist.npz", "eval_generalist_fold_shirt_beta1.5.json", "metrics.json"):
+        os.remove(os.path.join(out, name))
+    assert recap.main(["--resume", out]) == 0
+    without_times = lambda m: [{key: x for key, x in stage.items() if key != "seconds"} for stage in m["stages"]]
+    with open(os.path.join(out, "metrics.json")) as file:
+        assert without_times(json.load(file)) == without_times(metrics)
+
+
+def test_a_generalist_needs_finished_runs(tiny, capsys, tmp_path):
+    assert "there is no" in (line := complaint(capsys, "--generalist", str(tmp_path), "--out", str(tmp_path / "a"))) and "metrics.json" in line
+    shutil.copytree(tiny[0], tmp_path / "b")
+    (tmp_path / "b" / "D_1.npz").unlink()
+    line = complaint(capsys, "--generalist", tiny[0], str(tmp_path / "b"), "--out", str(tmp_path / "c"))
+    assert str(tmp_path / "b" / "D_1.npz") in line and "finished run" in line
+    assert "no other option" in complaint(capsys, "--resume", tiny[0], "--generalist", tiny[0])
+    assert "not an empty folder" in complaint(capsys, "--generalist", tiny[0], "--out", tiny[0])
+
+
+# What each product of a run is made from: what a setting changes, it changes from there on
+MADE_FROM = {"D_demo": [], "V_pre": ["D_demo"], "pi_pre": ["D_demo", "V_pre"], "D_0": [], "V_0": ["D_0", "V_pre"], "pi_0": ["D_0", "pi_pre"],
+             "D_1": ["pi_0"], "V_1": ["V_pre", "D_0", "D_1"], "pi_1": ["pi_pre", "D_0", "D_1", "V_1"]}
+NETWORKS = ("V_pre", "pi_pre", "V_0", "pi_0", "V_1", "pi_1")
+
+# Setting -> another value, the products in which it must show first ("" for none: it shows in the evaluation), other settings
+# without which it does nothing
+KNOBS = {
+    "task": ("box", "D_0"), "seed": (1, "D_demo D_0"), "demonstrations": (5, "D_demo D_0"), "pretraining_tasks": ("box", "D_demo"),
+    "bodies": (True, "D_demo"), "iterations": (2, ""), "beta": (2.5, ""), "episodes": (7, ""), "supervised": (True, ""),
+    "vision": (True, "V_pre pi_pre"), "cameras": ("base", "V_pre pi_pre", dict(vision=True)), "metadata": (True, "V_pre pi_pre"),
+    "metadata_dropout": (0.9, "V_pre pi_pre", dict(metadata=True)), "ask": ("fast careful", "", dict(metadata=True)),
+    "web": (0.5, "V_pre V_0 V_1 pi_pre pi_0 pi_1"),
+    "autonomous": (6, "D_1"), "corrected": (4, "D_1"), "execute": (3, "D_1"), "euler": (2, "D_1"), "subtask_every": (1, ""),
+    "lookahead": (3, "pi_1"), "positive": (0.7, "pi_1"), "force_corrections": (False, "pi_1", dict(positive=0.05, policy_steps=20)), "restart": ("last", "pi_1"),
+    "policy_steps": (4, "pi_1"), "value_on_corrections": (False, "V_1"), "value_steps": (3, "V_0 V_1"),
+    "positive_pretraining": (0.6, "pi_pre"), "dropout": (0.6, "pi_pre pi_0"), "batch": (9, "pi_pre pi_0"), "draws": (2, "pi_pre pi_0"),
+    "learning_rate": (1e-3, "pi_pre"), "pretraining_steps": (4, "pi_pre"), "fine_tuning_rate": (1e-3, "pi_0 pi_1"), "sft_steps": (3, "pi_0"),
+    "token_loss": (False, "pi_pre pi_0"), "insulation": (False, "pi_pre pi_0"), "output": ("velocity", "pi_pre pi_0"),
+    "flow_weight": ("paper", "pi_pre pi_0"), "c_fail": (2.0, "V_pre"), "clip_returns": (True, "V_pre"), "value_learning_rate": (5e-4, "V_pre V_0"),
+    "value_pretraining_steps": (4, "V_pre"), "value_batch": (9, "V_pre V_0")}
+
+
+def test_every_setting_is_in_the_table_of_knobs():
+    assert set(KNOBS) == set(asdict(Settings())) - {"device"}
+
+
 @pytest.mark.slow
-def test_every_setting_is_read(tmp_path):
-    """PITFALLS A19: change each field, and something that the run leaves changes."""
-    def run(name, **change):
-        out = str(tmp_path / name)
-        os.makedirs(out)
+def test_every_setting_is_read(tmp_path, monkeypatch):
+    """PITFALLS A19: change each field, and something that the run leaves changes: what should, and nothing before it.
+
+    Compared are the products bit for bit, and of the evaluations the actions sent and how often the subtask was asked for.
+    """
+    acted, real_collect, real_subtask = [], recap.collect, recap.predict_subtask
+
+    def collect_spy(*given, **more):
+        episodes = real_collect(*given, **more)
+        acted.append(float(sum(np.abs(e.actions).sum() for e in episodes)))
+        return episodes
+    monkeypatch.setattr(recap, "collect", collect_spy)
+    monkeypatch.setattr(recap, "predict_subtask", lambda *given: acted.append(0.0) or real_subtask(*given))
+
+    def run(**change):
+        out = tempfile.mkdtemp(dir=tmp_path)
+        acted.clear()
         run = recap.Run(Settings(**(TINY | change)), out, recap.KINDS)
         recap.recap(run)
-        networks = [load_network(os.path.join(out, f"{n}.npz"), recap.KINDS)[0] for n in ("pi_1", "V_1")]
-        total = [float(sum(p.detach().abs().sum() for p in network.parameters())) for network in networks]
         stages = [{key: x for key, x in stage.items() if key != "seconds"} for stage in run.stages]
-        return json.dumps([stages, run.labels, run.value_report, total])
-    base = run("base")
-    assert run("again") == base
-    changes = dict(task="box", iterations=2, seed=1, beta=2.5, supervised=True, demonstrations=5, autonomous=6, corrected=4,
-                   episodes=7, lookahead=3, positive_pretraining=0.6, positive=0.7, dropout=0.6, c_fail=2.0, batch=9, draws=2,
-                   learning_rate=1e-3, fine_tuning_rate=1e-3, pretraining_steps=4, sft_steps=3, policy_steps=4, value_learning_rate=5e-4,
-                   value_pretraining_steps=4, value_steps=3, value_batch=9, execute=3, euler=2, subtask_every=1)
-    assert set(changes) == set(asdict(Settings())) - {"device"}
-    unread = [name for name, value in changes.items() if run(name, **{name: value}) == base]
-    # the subtask's frequency shows only where the prediction changes within two chunks, which 3 steps do not teach
-    assert unread in ([], ["subtask_every"])
+        products = {}
+        for name in MADE_FROM:
+            with np.load(os.path.join(out, f"{name}.npz")) as file:
+                products[name] = {key: file[key].tobytes() for key in file.files if key not in ("log", "config")}
+        return products, json.dumps([stages, run.labels, run.value_report, acted])
+
+    bases, wrong = {}, {}
+    for name, (value, first, *rest) in KNOBS.items():
+        needed = rest[0] if rest else {}
+        key = json.dumps(needed)
+        if key not in bases:
+            bases[key] = run(**needed)
+            assert run(**needed) == bases[key]                     # or nothing below means anything
+        products, results = run(**needed, **{name: value})
+        changed = {x for x in MADE_FROM if products[x] != bases[key][0][x]}
+        may = set(first.split())
+        if not first and name == "subtask_every":
+            may = {"D_1"}                                          # if the policy changes its mind within two chunks
+        for product, sources in MADE_FROM.items():                 # in order: what is made of changed things may change
+            if may & set(sources):
+                may.add(product)
+        if not (set(first.split()) <= changed <= may) or results == bases[key][1]:
+            wrong[name] = changed
+    assert not wrong
 
 
 # ---------------------------------------------------------------- bad input

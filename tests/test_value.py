@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from backbone import KEYPOINT_DIM, N_KEYPOINTS, STATE_DIM, encode
+import web
+from backbone import CAMERAS, KEYPOINT_DIM, N_KEYPOINTS, STATE_DIM, SUBTASK_LENGTH, VOCABULARY, encode
+from sim_tasks.cameras import cameras as photograph
+from recap import answer_loss
 from value import PROMPT_LENGTH, ValueConfig, ValueFunction, discretize, expected_value, support, value_loss
 
 TINY = ValueConfig(width=16, layers=1, heads=2)
@@ -222,10 +225,87 @@ def test_value_of_a_chain_matches_dynamic_programming():
     assert (np.abs(mass - P_fail) < 4 * np.sqrt(P_fail * (1 - P_fail) / visits) + 0.02).all(), (mass, P_fail)
 
 
+# ---------------------------------------------------------------- images, and questions about them
+
+def asked(n, seed=0, cameras=()):
+    """n questions of web.py as tensors: observation, question ids (n, 5), answer ids (n, 2)."""
+    pairs = web.questions(n, seed)
+    seen = {"state": pairs["state"], "keypoints": pairs["keypoints"]}
+    if cameras:
+        seen = {"state": pairs["state"]} | {name: x for name, x in photograph(**seen).items() if name in cameras}
+    ids = lambda texts, length: torch.tensor([encode(text, length) for text in texts.tolist()])
+    return {key: torch.as_tensor(x) for key, x in seen.items()}, ids(pairs["question"], PROMPT_LENGTH), ids(pairs["answer"], SUBTASK_LENGTH)
+
+
+def test_value_reads_images_of_every_camera_that_it_has():
+    observation, prompt, _ = asked(3, cameras=CAMERAS)
+    value = make_value(replace(TINY, cameras=("base", "right_wrist")))
+    logits = value(observation, prompt)
+    for name, read in (("base", True), ("left_wrist", False), ("right_wrist", True), ("state", True)):
+        other = observation | {name: observation[name].flip(0)}                    # those of another scene
+        assert bool((value(other, prompt) - logits)[[0, 2]].abs().amax(1).min() > 1e-5) == read
+        assert torch.equal(value(other, prompt)[1], logits[1])                     # the middle one stays where it is
+    assert value.config.cameras == ("base", "right_wrist")
+
+
+def test_value_learns_from_images():
+    """Four pictures (of snow), four values: nothing but the pictures tells them apart.  On the way there after 120 steps."""
+    g = torch.Generator().manual_seed(0)
+    observation = {name: torch.randint(0, 256, (4, 24, 24, 3), generator=g).to(torch.uint8) for name in CAMERAS}
+    observation["state"], prompt = torch.zeros(4, STATE_DIM), prompt_ids(*["fold shirt"] * 4)
+    returns = torch.tensor([-0.9, -0.6, -0.3, 0.0])
+    torch.manual_seed(0)
+    value = ValueFunction(replace(TINY, cameras=CAMERAS))
+    train(value, observation, prompt, torch.arange(4), returns, steps=120, batch=16)
+    V = expected_value(value(observation, prompt)).detach().numpy()
+    assert np.diff(V).min() > 0.01 and V[-1] - V[0] > 0.3, V
+
+
+@pytest.mark.parametrize("cameras", [(), ("base", "left_wrist")])
+def test_value_learns_to_answer_questions(cameras):
+    observation, question, answer = asked(24, cameras=cameras)
+    torch.manual_seed(0)
+    value = ValueFunction(replace(TINY, width=32, cameras=cameras))
+    optimizer = torch.optim.Adam(value.parameters(), 5e-3)
+    losses = []
+    for _ in range(80):
+        losses.append(answer_loss(value, observation | {"question": question, "answer": answer}))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert abs(losses[0].item() - math.log(len(VOCABULARY))) < 0.7                  # as good as guessing
+    words = value.answer_logits(observation, question, answer).argmax(-1)
+    accuracy = (words == answer).all(1).float().mean()
+    assert losses[-1].item() < 0.1 and accuracy > 0.9 if not cameras else losses[-1].item() < 0.5 and accuracy > 0.6
+
+
+def test_questions_and_values_train_one_backbone_through_two_heads():
+    observation, question, answer = asked(6)
+    value = make_value()
+    # by hand: log-softmax of the two words, mean over words and questions
+    log_p = value.answer_logits(observation, question, answer).detach().log_softmax(-1)
+    expected = -np.mean([log_p[i, j, answer[i, j]].item() for i in range(6) for j in range(2)])
+    loss = answer_loss(value, observation | {"question": question, "answer": answer})
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    trained = lambda: {name for name, p in value.named_parameters() if p.grad is not None and (p.grad != 0).any()}
+    names = {name for name, _ in value.named_parameters()}
+    loss.backward()
+    assert trained() == {name for name in names if not name.startswith("head.")}
+    value.zero_grad()
+    value_loss(value(observation, question), torch.full((6,), -0.3)).backward()
+    assert trained() == {name for name in names if not name.startswith("answer.")}
+    # asked for V, it does not see an answer's place: "answer:" and "value:" are different words at one position
+    other = answer.flip(0)
+    assert torch.equal(value.answer_logits(observation, question, answer), value.answer_logits(observation, question, other))
+
+
 # ---------------------------------------------------------------- no setting is idle
 
-@pytest.mark.parametrize("name", [f.name for f in fields(ValueConfig)])
-def test_every_setting_changes_the_network(name):
+SIZES = [f.name for f in fields(ValueConfig) if isinstance(f.default, int)]
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_size_changes_the_network(name):
     base = make_value()
     other = make_value(replace(TINY, **{name: 2 * getattr(TINY, name)}))
     shapes = lambda net: {key: tuple(x.shape) for key, x in net.state_dict().items()}
@@ -233,3 +313,7 @@ def test_every_setting_changes_the_network(name):
         other.load_state_dict(base.state_dict())
         observation, prompt = make_observation(2), prompt_ids("fold shirt", "build box")
         assert (base(observation, prompt) - other(observation, prompt)).abs().max() > 1e-4
+
+
+def test_no_setting_is_without_a_test():
+    assert {f.name for f in fields(ValueConfig)} - set(SIZES) == {"cameras"}          # see `test_value_reads_images_...`
