@@ -118,7 +118,8 @@ class Backbone(nn.Module):
         """
         state = self.state(observation["state"])[:, None]                   # (B, 1, width)
         if self.cameras:
-            images = torch.stack([observation[name] for name in self.cameras], dim=1).float() / 127.5 - 1   # (B, C, 24, 24, 3)
+            images = torch.stack([observation[name] for name in self.cameras], dim=1)                       # (B, C, 24, 24, 3)
+            images = 2 - images.float() / 127.5      # the white table is 0, not a constant that all 192 inputs share
             patches = images.unflatten(2, (-1, PATCH)).unflatten(4, (-1, PATCH)).transpose(3, 4)            # (B, C, 3, 3, 8, 8, 3)
             patches = patches.flatten(4).flatten(1, 3)                                                      # (B, C*9, 192)
             return torch.cat([self.patch(patches), state], dim=1)                                           # (B, C*9 + 1, width)

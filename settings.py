@@ -52,7 +52,7 @@ class Settings:
     fine_tuning_rate: float = setting(2e-3, "of π⁰, π¹, ...")
     pretraining_steps: int = setting(5000, "gradient steps of π_pre")
     sft_steps: int = setting(700, "gradient steps of π⁰")
-    policy_steps: int = setting(2200, "gradient steps of π^k, k >= 1, from π_pre")
+    policy_steps: int = setting(3500, "gradient steps of π^k, k >= 1, from π_pre")
     value_learning_rate: float = setting(2e-3, "of the value function")
     value_pretraining_steps: int = setting(1200, "gradient steps of V_pre")
     value_steps: int = setting(600, "gradient steps of V^k, from V_pre")
