@@ -128,7 +128,7 @@ def test_every_pixel_reaches_the_token_of_its_patch(cameras):
     assert seen.shape[1] == n_observation_tokens(cameras) == 9 * len(cameras) + 1
     side = IMAGE // PATCH
     for c, name in enumerate(cameras):
-        picture = observation[name].numpy() / 127.5 - 1                                             # (B, 24, 24, 3)
+        picture = 2 - observation[name].numpy() / 127.5                                             # (B, 24, 24, 3)
         for row in range(IMAGE):
             for column in range(IMAGE):
                 token = c * side * side + (row // PATCH) * side + column // PATCH
