@@ -134,7 +134,7 @@ def test_every_pixel_reaches_the_token_of_its_patch(cameras):
                 token = c * side * side + (row // PATCH) * side + column // PATCH
                 place = 3 * ((row % PATCH) * PATCH + column % PATCH)
                 np.testing.assert_allclose(seen[:, token, place:place + 3], picture[:, row, column], atol=1e-6)
-    assert seen[:, :-1].min() == -1 and seen[:, :-1].max() == 1                                     # black and white
+    assert seen[:, :-1].min() == 0 and seen[:, :-1].max() == 2                                      # white and black
     torch.testing.assert_close(torch.tensor(seen[:, -1]), backbone.state(observation["state"]))     # q_t comes last
 
 
