@@ -29,7 +29,7 @@ class Settings:
     ask: str = setting("", "s at evaluation, e.g. 'fast careful' (needs --metadata)")
     web: float = setting(0.0, "web questions per step of the data, in the batches of V and π")
     # data
-    pretraining_tasks: str = setting("fold_shirt fold_collar box", "tasks of D_demo, in one string; the target's is added")
+    pretraining_tasks: str = setting(" ".join(sim_tasks.TASKS), "tasks of D_demo, in one string; the target's is added")
     bodies: bool = setting(False, "pre-train on demonstrations of other robot bodies, too")
     demonstrations: int = setting(100, "of every task for pre-training, and of the target task for SFT")
     autonomous: int = setting(150, "episodes collected per iteration without help (paper: 300 to 600)")
