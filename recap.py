@@ -63,8 +63,9 @@ def recap(run):
     V_pre = run.net("V_pre", lambda: train_value(new_value(s), D_demo, s, s.value_pretraining_steps))            # line 1
     pi_pre = run.net("pi_pre", lambda: train_policy(                                                             # line 2
         new_policy(s), D_demo, s, s.pretraining_steps, label(V_pre, D_demo, s, iteration=0)))
-    check_value(run, "V_pre", V_pre, [e for e in D_demo if e.task == s.task], lambda: demonstrate(s, s.task, MIXED, "held out"))
-    evaluate_demonstrations(run, D_demo)
+    mine = [e for e in D_demo if e.task == s.task][:s.demonstrations]      # those of the station's own robot come first
+    check_value(run, "V_pre", V_pre, mine, lambda: demonstrate(s, s.task, MIXED, "held out"))
+    evaluate_demonstrations(run)
     evaluate(run, "rl_pretrained", pi_pre)
 
     D = run.data("D_0", lambda: demonstrate(s, s.task, GOOD, "sft"))                                             # line 3
@@ -79,7 +80,8 @@ def recap(run):
     for k in range(1, s.iterations + 1):                                                                         # line 6
         D = D + run.data(f"D_{k}", lambda: collect_iteration(s, pi, k))                                          # line 7
         V = run.net(f"V_{k}", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))                    # line 8
-        check_value(run, f"V_{k}", V, D, lambda: heldout_rollouts(s, pi, k))
+        newest = [e for e in D if e.iteration == k and e.source == "autonomous"]
+        check_value(run, f"V_{k}", V, newest, lambda: heldout_rollouts(s, pi, k))
         labels = label(V, D, s, iteration=k)
         count_labels(run, labels, D, k)
         start = pi_pre if s.restart == "pretrained" else pi
@@ -525,14 +527,18 @@ def subtask_accuracy(policy, episodes, s):
     return (torch.cat(predicted)[index] == steps["subtask"]).all(1).float().mean().item()      # (M, 2) -> (M,)
 
 
-def evaluate_demonstrations(run, D_demo):
-    """The same numbers of the demonstrations of the target task that pre-training saw."""
-    mine = [e for e in D_demo if e.task == run.settings.task]
-    run.add_stage({"name": "demonstrations", "beta": None} | score(mine) | {"seconds": 0.0})
+def evaluate_demonstrations(run):
+    """The same numbers of the operators whose demonstrations pre-training saw, on as many episodes as the policies."""
+    s = run.settings
+    spec = sim_tasks.TASKS[s.task]
+    seeds = episode_seeds(s.seed, "evaluated demonstrations", s.episodes)
+    episodes = collect(s, spec, seeds, operator_skill=MIXED, item=spec.measured)
+    run.add_stage({"name": "demonstrations", "beta": None} | score(episodes) | {"seconds": 0.0})
 
 
 def check_value(run, name, value, trained_on, heldout):
-    """V on episodes that it was not trained on: correlation with R_t, Eq. (1) beside that of the training data, AUC."""
+    """V on episodes that it was not trained on: correlation with R_t, Eq. (1) beside that of episodes of the same kind
+    that it was trained on, AUC."""
     s = run.settings
 
     def make():

@@ -8,7 +8,7 @@ LEVER, PULLED, GROUP, SPOUT, COUNTER = (0.10, 0.38), (0.10, 0.57), (0.21, 0.57),
 SLIPPERY, SPILLING = 0.014, 0.017          # m per step: the portafilter's safe_speed, the full cup's spill_speed
 
 ESPRESSO = TaskSpec(
-    name="espresso", prompt="make espresso", max_steps=340, spread=0.02, goal_spread=0.01,      # paper: 200 s
+    name="espresso", prompt="make espresso", max_steps=310, spread=0.02, goal_spread=0.01,      # paper: 200 s
     stages=(
         Stage("bring portafilter", handles=(RACK, LEVER), goals=(GRINDER, LEVER), arms=(True, False), safe_speed=SLIPPERY),
         Stage("grind beans", handles=(GRINDER, LEVER), goals=(GRINDER, PULLED), arms=(False, True)),
@@ -45,7 +45,7 @@ class EspressoEnv(BimanualEnv):
     Hands near the front of the table, grippers open; handles jittered by +-2 cm, goals by +-1 cm.
 
     ## Episode End
-    Terminated: served (success); something dropped, or the coffee spilled (failure).  Truncated: 340 steps (34 s) are
+    Terminated: served (success); something dropped, or the coffee spilled (failure).  Truncated: 310 steps (31 s) are
     over, a failure.  `info["failure"]` says which: "dropped", "spilled" or "time"; `info["stages"]` holds the six stages.
     """
     task = ESPRESSO
