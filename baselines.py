@@ -70,4 +70,6 @@ def ppo_loss(policy, batch, omega, eta, reference, epsilon_ar, epsilon_flow, alp
     with torch.no_grad():
         tokens_ref, flow_ref = likelihood_bound(reference, batch, omega, eta)
     A = batch["advantage"]
-    return spo_loss(tokens - tokens_ref, A, epsilon_ar) + alpha * spo_loss(flow - flow_ref, A, epsilon_flow)
+    # squares of ratios above e^20 would overflow: such a step counts, but its gradient is left to the others
+    tokens, flow = ((new - old).clamp(max=20) for new, old in ((tokens, tokens_ref), (flow, flow_ref)))
+    return spo_loss(tokens, A, epsilon_ar) + alpha * spo_loss(flow, A, epsilon_flow)

@@ -277,7 +277,7 @@ def train_value(value, episodes, s, n_steps):
         if s.metadata:
             draw_prompts(batch, s.metadata_dropout, g)
         loss = value_loss(value(batch, batch["prompt"]), R[index])
-        return loss if ask is None else loss + answer_loss(value, ask())
+        return loss if ask is None else loss + s.web * answer_loss(value, ask())     # as in one mixed batch
 
     value = optimise(value.to(s.device), draw_loss, n_steps, s.value_learning_rate, "value")
     return value, {"correlation": correlation(value, kept, s)}
@@ -353,7 +353,7 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=None, columns=None, 
 
     def draw_loss():
         of_data = loss(policy, *draw_batch())
-        return of_data if ask is None else of_data + answer_loss(policy, ask())
+        return of_data if ask is None else of_data + s.web * answer_loss(policy, ask())     # as in one mixed batch
 
     policy = optimise(policy, draw_loss, n_steps, rate, "policy")
     return policy, {"flow_loss_by_eta": flow_loss_by_eta(policy, draw_batch)}
@@ -571,7 +571,7 @@ def count_labels(run, labels, episodes, k):
 def write_metrics(run):
     """metrics.json: everything that the run measured."""
     metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": run.seconds(),
-               "stages": run.stages, "value": run.value_report | run.value_report.get(f"V_{run.settings.iterations}", {}),
+               "stages": run.stages, "value": run.value_report | run.value_report[f"V_{run.settings.iterations or 'pre'}"],
                "labels": run.labels}
     write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))
     return metrics

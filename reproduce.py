@@ -28,7 +28,7 @@ import os
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -36,16 +36,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+import claims
 import plots
 import recap
 import sim_tasks
 from baselines import awr_loss, awr_weights, plain_loss, ppo_loss
+from claims import failures, ratio, text_of
 from data import load_dataset, load_network
 from runs import Run, write_text
 from settings import QUICK, Settings
 from sim_tasks.arms import World
 
 CACHE, RESULTS, FIGURES = "runs/cache", "results", "figures"
+QUICK_RESULTS = "runs/quick"              # --quick shows that everything runs; its figures are no results
 SEEDS = (21, 22, 23, 24, 25)
 TASKS = ("fold_shirt", "fold_diverse", "espresso", "box")       # of Figs. 7 and 8
 
@@ -113,11 +116,11 @@ def make_runs(all_settings, jobs, work=None):
 
     The first run of each pre-training goes ahead of the others, which then find its files.
     """
-    leaders, followers, seen = [], [], set()
+    leaders, followers, seen = [], [], set()      # seen: what a leader will make
     for settings in all_settings:
-        key = shared_path(settings, "pi_pre")
-        (followers if key in seen or os.path.exists(key) else leaders).append(settings)
-        seen.add(key)
+        keys = {shared_path(settings, name) for name in ("pi_pre", *(("supervised_pre",) if settings.supervised else ()))}
+        (followers if all(key in seen or os.path.exists(key) for key in keys) else leaders).append(settings)
+        seen |= keys
     with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(all_settings), desc="runs", disable=None) as bar:
         for group in (leaders, followers):
             for _ in pool.map(make_run, group, [work] * len(group)):
@@ -146,15 +149,6 @@ def spread(values):
     return {"mean": float(values.mean()), "se": error if error is None else float(error), "n": len(values)}
 
 
-def ratio_interval(above, below, draws=10_000):
-    """Ratio of the means over seeds with a 95 % bootstrap interval: seeds are drawn with replacement, pairs together."""
-    above, below = np.asarray(above, float), np.asarray(below, float)
-    index = np.random.default_rng(0).integers(len(above), size=(draws, len(above)))                # (draws, n)
-    ratios = above[index].mean(1) / np.maximum(below[index].mean(1), 1e-12)                        # (draws,)
-    low, high = np.quantile(ratios, (0.025, 0.975))
-    return {"ratio": float(above.mean() / max(below.mean(), 1e-12)), "low": float(low), "high": float(high), "n": len(above)}
-
-
 def rows_of(folders, stages):
     """{(name, β): per-seed success and throughput, and their spreads} over the runs of one task and other seeds.
 
@@ -165,31 +159,61 @@ def rows_of(folders, stages):
         x = [stage_of(folder, name, beta) for folder in folders]
         rows[f"{name} β={beta:g}" if beta is not None else name] = {
             key: spread([a[key] for a in x]) | {"se_evaluation": float(np.mean([a[f"{key}_se"] for a in x])),
-                                                "seeds": [a[key] for a in x]} for key in ("success", "throughput")} | {
-            "per_stage_success": np.mean([a["per_stage_success"] for a in x], axis=0).tolist(), "episodes": x[0]["episodes"]}
+                                                "values": [a[key] for a in x]} for key in ("success", "throughput")} | {
+            "per_stage_success": [a["per_stage_success"] for a in x], "episodes": x[0]["episodes"],
+            "subtask_accuracy": [a.get("subtask_accuracy") for a in x]}
     return rows
 
 
 def table(rows, base=None):
     """Rows of `rows_of` as text; base: the row to whose throughput and failures the others are compared."""
-    text = [f"{'':<34}{'success %':^16}{'per hour':^14}" + (f"{'throughput × [95 %]':^24}{'failures ×':^12}" if base else "")]
+    text = [f"{'':<34}{'success %':^16}{'per hour':^14}" + (f"{'throughput × [95 %]':^26}{'failures × [95 %]':^26}" if base else "")]
     pm = lambda x, scale, digits: f"{scale * x['mean']:.{digits}f} ± " + ("–" if x["se"] is None else f"{scale * x['se']:.{digits}f}")
     for name, row in rows.items():
         line = f"{name:<34}{pm(row['success'], 100, 1):^16}{pm(row['throughput'], 1, 0):^14}"
         if base:
-            speed = ratio_interval(row["throughput"]["seeds"], rows[base]["throughput"]["seeds"])
-            failures = ratio_interval(1 - np.array(row["success"]["seeds"]), 1 - np.array(rows[base]["success"]["seeds"]))
-            text_of = f"{speed['ratio']:.2f} [{speed['low']:.2f}, {speed['high']:.2f}]"
-            line += f"{text_of:^24}{failures['ratio']:^12.2f}"
+            line += f"{text_of(ratio(row['throughput']['values'], rows[base]['throughput']['values'])):^26}"
+            line += f"{text_of(ratio(failures(row), failures(rows[base]))):^26}"
         text.append(line)
     return "\n".join(text)
 
 
-def keep(name, result):
-    """results/NAME.json."""
-    os.makedirs(RESULTS, exist_ok=True)
-    write_text(os.path.join(RESULTS, f"{name}.json"), json.dumps(result, indent=1))
-    return result
+@dataclass
+class Options:
+    """Of the command line: which seeds and tasks, how many processes, and whether it is only to be quick."""
+    seeds: tuple
+    jobs: int
+    quick: bool
+    only: list | None = None
+
+    def folder(self, kind):
+        folder = os.path.join(QUICK_RESULTS, kind) if self.quick else kind
+        os.makedirs(folder, exist_ok=True)
+        return folder
+
+    def read(self, name):
+        """results/NAME.json, or None.  {"seeds", "rows": {task or row: ...}}"""
+        path = os.path.join(self.folder(RESULTS), f"{name}.json")
+        if not os.path.exists(path):
+            return None
+        with open(path) as file:
+            return json.load(file)
+
+    def keep(self, name, rows):
+        """Write results/NAME.json.  Tasks that --only left out stay as they were, if they have the same seeds.  -> rows"""
+        old = self.read(name)
+        if self.only and old is not None and old["seeds"] == list(self.seeds):
+            rows = old["rows"] | rows
+        text = json.dumps({"seeds": list(self.seeds), "rows": rows}, indent=1)
+        write_text(os.path.join(self.folder(RESULTS), f"{name}.json"), text)
+        return rows
+
+    def draw(self, name, function, *arguments):
+        """figures/NAME.png from function(*arguments) -> Figure."""
+        figure = function(*arguments)
+        path = os.path.join(self.folder(FIGURES), f"{name}.png")
+        recap.write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110), ".png")
+        plt.close(figure)
 
 
 # ---------------------------------------------------------------- knobs (Apps. E, F and the design's own)
@@ -227,13 +251,13 @@ ABLATIONS = {
 }
 
 
-def ablation(name, seeds, jobs, quick):
+def ablation(name, o):
     """One knob over seeds: a table of the last iteration, and of V.  -> results/ablation_NAME.json"""
     about, common, variants = ABLATIONS[name]
     rows, values = {}, {}
-    make = lambda seed, change: Settings(**(dict(iterations=1, seed=seed, episodes=500) | (QUICK if quick else {}) | common | change))
-    all_settings = {row: [make(seed, change) for seed in seeds] for row, change in variants.items()}
-    make_runs([s for group in all_settings.values() for s in group], jobs)
+    make = lambda seed, change: Settings(**(dict(iterations=1, seed=seed, episodes=500) | common | change | (QUICK if o.quick else {})))
+    all_settings = {row: [make(seed, change) for seed in o.seeds] for row, change in variants.items()}
+    make_runs([s for group in all_settings.values() for s in group], o.jobs)
     for row, group in all_settings.items():
         folders, k = [folder_of(s) for s in group], group[0].iterations
         for stage, beta in (("rl_pretrained", 1.0), ("offline_rl_sft", 1.0), (f"recap_{k}", 1.0), (f"recap_{k}", group[0].beta)):
@@ -241,14 +265,13 @@ def ablation(name, seeds, jobs, quick):
         reports = [metrics_of(folder) for folder in folders]
         values[row] = {f"{v} {key}": spread([x["value"][v][key] for x in reports]) for v in ("V_pre", f"V_{k}")
                        for key in ("heldout_correlation", "heldout_loss", "train_loss")}
-    result = keep(f"ablation_{name}", {"about": about, "seeds": list(seeds), "rows": rows, "value": values})
-    print(f"{name}: {about}; n = {len(seeds)} seeds, {next(iter(rows.values()))['episodes']} episodes each, mean ± s.e.\n")
+    o.keep(f"ablation_{name}", {"about": about, "policy": rows, "value": values})
+    print(f"{name}: {about}; n = {len(o.seeds)} seeds, {next(iter(rows.values()))['episodes']} episodes each, mean ± s.e.\n")
     print(table(rows))
     print()
     print(f"{'':<34}" + "".join(f"{key:>30}" for key in next(iter(values.values()))))
     for row, x in values.items():
         print(f"{row:<34}" + "".join(f"{y['mean']:>30.2f}" for y in x.values()))
-    return result
 
 
 # ---------------------------------------------------------------- Figs. 7-10 and 12: stages and iterations
@@ -258,70 +281,67 @@ RECIPE = (("demonstrations", None), ("supervised_small", 1.0), ("supervised", 1.
 
 
 def settings_for(task, seed, quick, **change):
-    """What all figures share for a task: five hundred evaluation episodes; FoldCollar without corrections (Fig. 12)."""
-    base = dict(task=task, seed=seed, episodes=500, supervised=True, corrected=0 if task == "fold_collar" else 50)
+    """What all figures share for a task: a thousand evaluation episodes; FoldCollar without corrections (Fig. 12)."""
+    base = dict(task=task, seed=seed, episodes=1000, supervised=True, corrected=0 if task == "fold_collar" else 50)
     return Settings(**(base | (QUICK | dict(corrected=0 if task == "fold_collar" else 5) if quick else {}) | change))
 
 
-def stages_figure(name, tasks, seeds, jobs, quick, stages, **change):
+def stages_figure(o, name, tasks, stages, **change):
     """Run all tasks and seeds, print and keep one table per task.  -> {task: rows}"""
-    groups = {task: [settings_for(task, seed, quick, **change) for seed in seeds] for task in tasks}
-    make_runs([s for group in groups.values() for s in group], jobs)
+    groups = {task: [settings_for(task, seed, o.quick, **change) for seed in o.seeds] for task in tasks}
+    make_runs([s for group in groups.values() for s in group], o.jobs)
     result = {}
     for task, group in groups.items():
         K, beta = group[0].iterations, group[0].beta
         ours = [(f"recap_{k}", b) for k in range(1, K + 1) for b in (1.0, beta)]
         result[task] = rows_of([folder_of(s) for s in group], [*stages, *ours])
-        print(f"\n{task}: n = {len(seeds)} seeds {tuple(seeds)}, {group[0].episodes} evaluation episodes each; mean ± s.e. over seeds")
+        print(f"\n{task}: n = {len(o.seeds)} seeds {tuple(o.seeds)}, {group[0].episodes} evaluation episodes each; mean ± s.e. over seeds")
         print(table(result[task], base="offline_rl_sft β=1"))
-    return keep(name, result)
+    return o.keep(name, result)
 
 
-def fig7(seeds, jobs, quick, only):
+def fig7(o):
     """Figs. 7 and 8: throughput and success of every stage of the recipe."""
-    result = stages_figure("fig7", only or TASKS, seeds, jobs, quick, RECIPE)
-    draw("fig7", plots.bars, result)
+    o.draw("fig7", plots.bars, stages_figure(o, "fig7", o.only or TASKS, RECIPE))
 
 
-def fig9(seeds, jobs, quick, only):
+def fig9(o):
     """Figs. 9 and 10: over two iterations; FoldShirt from autonomous data only with 10 % positive, Box with corrections."""
-    stages = (("offline_rl_sft", 1.0),)
-    result = {}
-    if not only or "fold_shirt" in only:
-        result |= stages_figure("fig9_shirt", ("fold_shirt",), seeds, jobs, quick, stages, autonomous=20 if quick else 200, corrected=0,
-                                positive=0.1, iterations=2)
-    if not only or "box" in only:
-        result |= stages_figure("fig9_box", ("box",), seeds, jobs, quick, stages, iterations=2)
-    draw("fig9", plots.bars, result)
+    stages, result = (("offline_rl_sft", 1.0),), {}
+    if not o.only or "fold_shirt" in o.only:
+        result |= stages_figure(o, "fig9_shirt", ("fold_shirt",), stages, autonomous=20 if o.quick else 200, corrected=0, positive=0.1)
+    if not o.only or "box" in o.only:
+        result |= stages_figure(o, "fig9_box", ("box",), stages)
+    if result:
+        o.draw("fig9", plots.bars, result)
 
 
-def fig12(seeds, jobs, quick, only):
+def fig12(o):
     """Fig. 12: one failure mode to remove, without corrections."""
-    result = stages_figure("fig12", ("fold_collar",), seeds, jobs, quick, (("rl_pretrained", 1.0), ("offline_rl_sft", 1.0)), iterations=2)
-    draw("fig12", plots.bars, result)
-
-
-def draw(name, function, *arguments):
-    os.makedirs(FIGURES, exist_ok=True)
-    figure = function(*arguments)
-    recap.write_atomically(os.path.join(FIGURES, f"{name}.png"), lambda path: figure.savefig(path, dpi=110), ".png")
-    plt.close(figure)
+    stages = (("rl_pretrained", 1.0), ("offline_rl_sft", 1.0))
+    o.draw("fig12", plots.bars, stages_figure(o, "fig12", ("fold_collar",), stages))
 
 
 # ---------------------------------------------------------------- Fig. 11: other ways to extract a policy
 
-# name -> what `recap.train_policy` is given besides; A: advantages of all steps (M,), as a tensor
-TEMPERATURES, EPSILONS = (0.01, 0.03, 0.1, 0.3, 1.0), (0.003, 0.01, 0.03, 0.1, 0.3)
+# T in standard deviations of A: from as sharp as RECAP's top fifth to nearly plain imitation.  ε up to where it is no limit
+TEMPERATURES, EPSILONS = (0.1, 0.2, 0.5, 1.0, 3.0), (0.01, 0.1, 0.3, 1.0, 3.0)
 
 
 def methods(A, positive, success, reference):
-    """{name: keyword arguments of train_policy}; positive, success: bool (M,) per step; reference: π_ref of PPO."""
-    weights = {T: (w := awr_weights(A, T)) / w.mean() for T in TEMPERATURES}                       # (M,) each
+    """{name: keyword arguments of train_policy}; A: advantages of all steps (M,); positive, success: bool (M,) per step;
+    reference: π_ref of PPO.
+
+    AWR's weights are of A above its 95 % quantile: a shift changes nothing in exp(A / T) scaled to mean 1 but where the
+    clip lies, and without it the clip, not T, would set the weights of the best steps.
+    """
+    scaled = (A - A.quantile(0.95)) / A.std()
+    weights = {T: (w := awr_weights(scaled, T)) / w.mean() for T in TEMPERATURES}                  # (M,) each
     ppo = lambda epsilon: partial(ppo_loss, reference=reference, epsilon_ar=epsilon, epsilon_flow=epsilon)
     return ({"imitation": dict(loss=plain_loss), "filtered imitation": dict(loss=plain_loss, keep=success),
              "positives only": dict(loss=plain_loss, keep=positive)}
             | {f"AWR T={T:g}": dict(loss=awr_loss, columns={"weight": weights[T]}) for T in TEMPERATURES}
-            | {f"PPO ε={e:g}": dict(loss=ppo(e), columns={"advantage": A / A.std()}) for e in EPSILONS})
+            | {f"PPO ε={e:g}": dict(loss=ppo(e), columns={"advantage": A}) for e in EPSILONS})
 
 
 def extract(run, names=None):
@@ -344,17 +364,18 @@ def extract(run, names=None):
             recap.evaluate(run, file, pi, indicator=None)
 
 
-def fig11(seeds, jobs, quick, only):
+def fig11(o):
     """Fig. 11: policies from the same data.  T and ε are swept on every seed, all of them shown."""
-    group = [settings_for("fold_shirt", seed, quick) for seed in seeds]
-    folders = make_runs(group, jobs, extract)
+    group = [settings_for("fold_shirt", seed, o.quick) for seed in o.seeds]
+    folders = make_runs(group, o.jobs, extract)
     K, beta = group[0].iterations, group[0].beta
-    rows = rows_of(folders, [("supervised_sft", 1.0), ("offline_rl_sft", 1.0), (f"recap_{K}", 1.0), (f"recap_{K}", beta)])
-    for name in methods(torch.ones(2), None, None, None):
+    rows = rows_of(folders, [("supervised", 1.0), ("supervised_sft", 1.0), ("offline_rl_sft", 1.0), (f"recap_{K}", 1.0), (f"recap_{K}", beta)])
+    for name in methods(torch.arange(2.0), None, None, None):
         rows[name] = next(iter(rows_of(folders, [(name.replace(" ", "_"), 1.0)]).values()))
-    print(f"n = {len(seeds)} seeds {tuple(seeds)}, {group[0].episodes} evaluation episodes each; mean ± s.e. over seeds")
+    print(f"n = {len(o.seeds)} seeds {tuple(o.seeds)}, {group[0].episodes} evaluation episodes each; mean ± s.e. over seeds")
     print(table(rows, base="offline_rl_sft β=1"))
-    draw("fig11", plots.bars, {"fold_shirt": keep("fig11", rows)})
+    print("subtask accuracy: " + ", ".join(f"{name} {np.mean(row['subtask_accuracy']):.3f}" for name, row in rows.items()))
+    o.draw("fig11", plots.bars, o.keep("fig11", {"fold_shirt": rows}))
 
 
 # ---------------------------------------------------------------- Figs. 4 and 13: V along episodes
@@ -397,11 +418,10 @@ def value_checks(run):
     run.json("drops", make)
 
 
-def fig4(seeds, jobs, quick, only):
+def fig4(o):
     """Figs. 4 and 13: V along episodes of five tasks, with the AUC of its drops for the simulator's record of mistakes."""
-    tasks = only or tuple(sim_tasks.TASKS)
-    groups = {task: [settings_for(task, seed, quick) for seed in seeds] for task in tasks}
-    make_runs([s for group in groups.values() for s in group], jobs, value_checks)
+    groups = {task: [settings_for(task, seed, o.quick) for seed in o.seeds] for task in o.only or sim_tasks.TASKS}
+    make_runs([s for group in groups.values() for s in group], o.jobs, value_checks)
     result = {}
     for task, group in groups.items():
         checks = []
@@ -411,12 +431,12 @@ def fig4(seeds, jobs, quick, only):
         result[task] = {"auc": spread([x["auc"] for x in checks if x["auc"] is not None]), "mistakes": sum(x["mistakes"] for x in checks),
                         "steps": sum(x["steps"] for x in checks)}
         print(f"{task:<14} AUC of drops of V for mistakes {result[task]['auc']['mean']:.3f} ± {result[task]['auc']['se'] or 0:.3f}, "
-              f"{result[task]['mistakes']} mistakes in {result[task]['steps']} steps, n = {len(seeds)} seeds")
+              f"{result[task]['mistakes']} mistakes in {result[task]['steps']} steps, n = {len(o.seeds)} seeds")
         s, spec = group[0], sim_tasks.TASKS[task]
         load = lambda name: load_network(os.path.join(folder_of(s), f"{name}.npz"), recap.KINDS)[0]
         episodes = recap.collect(s, spec, recap.episode_seeds(s.seed, "drops", min(s.episodes, 150)), load("pi_0"), iteration=1, purpose="drops")
-        draw(f"fig4_{task}", recap.value_figure, load("V_1"), [episodes[i] for i in checks[0]["shown"]])
-    keep("fig4", result)
+        o.draw(f"fig4_{task}", recap.value_figure, load("V_1"), [episodes[i] for i in checks[0]["shown"]])
+    o.keep("fig4", result)
 
 
 # ---------------------------------------------------------------- App. E, and the generalist
@@ -450,12 +470,12 @@ def edges(s, policy, episodes, n=2000):
     return found
 
 
-def cfg(seeds, jobs, quick, only):
+def cfg(o):
     """App. E: guidance from β = 0 (unconditional) to 5: success, throughput, and how near actions come to the edge."""
     result = {}
-    for task in only or ("fold_shirt", "box"):
-        group = [settings_for(task, seed, quick) for seed in seeds]
-        folders, K = make_runs(group, jobs, sweep_beta), group[0].iterations
+    for task in o.only or ("fold_shirt", "box"):
+        group = [settings_for(task, seed, o.quick) for seed in o.seeds]
+        folders, K = make_runs(group, o.jobs, sweep_beta), group[0].iterations
         rows = rows_of(folders, [(f"recap_{K}", beta) for beta in BETAS])
         outside = []
         for folder in folders:
@@ -463,191 +483,52 @@ def cfg(seeds, jobs, quick, only):
                 outside.append(json.load(file))
         for beta in BETAS:
             rows[f"recap_{K} β={beta:g}"]["outside"] = spread([x[f"{beta:g}"] for x in outside])
-        print(f"\n{task}: n = {len(seeds)} seeds\n{table(rows)}\noutside the central 99 % of the data: "
+        print(f"\n{task}: n = {len(o.seeds)} seeds\n{table(rows)}\noutside the central 99 % of the data: "
               + ", ".join(f"β={beta:g} {100 * rows[f'recap_{K} β={beta:g}']['outside']['mean']:.1f} %" for beta in BETAS))
         result[task] = rows
-    draw("cfg", plots.guidance, keep("cfg", result))
+    o.draw("cfg", plots.guidance, o.keep("cfg", result))
 
 
-def generalist(seeds, jobs, quick, only):
+def make_generalist(group):
+    """`recap.generalist` on the finished specialists of one seed, with as many steps as pre-training and one fine-tuning
+    of a specialist together.  group: their settings.  -> its folder
+    """
+    torch.set_num_threads(1)
+    s = replace(group[0], pretraining_steps=group[0].pretraining_steps + group[0].policy_steps)
+    folder = os.path.join(CACHE, f"generalist-{s.seed}-{digest(asdict(s), [x.task for x in group])}")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "log.txt"), "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        recap.generalist(Run(s, folder, recap.KINDS), [folder_of(x) for x in group])
+    return folder
+
+
+def generalist(o):
     """Sec. IV-C: the specialists of all tasks, then one policy and one V from scratch on all D_ℓ."""
-    tasks, rows = only or tuple(sim_tasks.TASKS), {}
-    groups = {seed: [settings_for(task, seed, quick) for task in tasks] for seed in seeds}
-    make_runs([s for group in groups.values() for s in group], jobs)
-    folders = {}
-    for seed, group in groups.items():
-        # as many steps as the pre-training and one fine-tuning of a specialist together
-        s = replace(group[0], pretraining_steps=group[0].pretraining_steps + group[0].policy_steps)
-        folders[seed] = os.path.join(CACHE, f"generalist-{seed}-{digest(asdict(s), list(tasks))}")
-        os.makedirs(folders[seed], exist_ok=True)
-        run = Run(s, folders[seed], recap.KINDS)
-        recap.generalist(run, [folder_of(x) for x in group])
-    for task in tasks:
-        of = {seed: next(x for x in group if x.task == task) for seed, group in groups.items()}
-        K, beta = next(iter(of.values())).iterations, next(iter(of.values())).beta
-        rows[f"{task}: specialist"] = next(iter(rows_of([folder_of(x) for x in of.values()], [(f"recap_{K}", beta)]).values()))
-        rows[f"{task}: generalist"] = next(iter(rows_of(list(folders.values()), [(f"generalist_{task}", beta)]).values()))
-    print(f"n = {len(seeds)} seeds, β = {beta:g}\n{table(rows)}")
-    keep("generalist", rows)
+    tasks, rows = o.only or tuple(sim_tasks.TASKS), {}
+    groups = [[settings_for(task, seed, o.quick) for task in tasks] for seed in o.seeds]
+    make_runs([s for group in groups for s in group], o.jobs)
+    with ProcessPoolExecutor(o.jobs) as pool:
+        folders = list(pool.map(make_generalist, groups))
+    for i, task in enumerate(tasks):
+        specialists = [folder_of(group[i]) for group in groups]
+        K, beta = groups[0][i].iterations, groups[0][i].beta
+        rows[f"{task}: specialist"] = next(iter(rows_of(specialists, [(f"recap_{K}", beta)]).values()))
+        rows[f"{task}: generalist"] = next(iter(rows_of(folders, [(f"generalist_{task}", beta)]).values()))
+    print(f"n = {len(o.seeds)} seeds {tuple(o.seeds)}, β = {beta:g}\n{table(rows)}")
+    o.keep("generalist", rows)
 
 
-# ---------------------------------------------------------------- claims
-
-def claims(seeds, jobs, quick, only):
-    """The table of claims from results/*.json -> results/claims.md; a claim without its results says which command makes them."""
-    results = {}
-    for name in ("fig7", "fig9_shirt", "fig9_box", "fig11", "fig12", "fig4", "cfg", "ablation_corrections"):
-        path = os.path.join(RESULTS, f"{name}.json")
-        if os.path.exists(path):
-            with open(path) as file:
-                results[name] = json.load(file)
-    lines = ["| | the paper | our measure | figure | verdict | why |", "|---|---|---|---|---|---|"]
-    for number, (words, needs, measure, check) in CLAIMS.items():
-        if all(name in results for name in needs):
-            figure, verdict, why = check(*(results[name] for name in needs))
-        else:
-            figure, verdict, why = "–", "not measured", "run " + ", ".join(f"`{name}`" for name in needs)
-        lines.append(f"| {number} | {words} | {measure} | {figure} | **{verdict}** | {why} |")
-    os.makedirs(RESULTS, exist_ok=True)
-    write_text(os.path.join(RESULTS, "claims.md"), "\n".join(lines) + "\n")
-    print("\n".join(lines))
-
-
-def _ratio(rows, above, below, key="throughput"):
-    """Ratio of two rows with its interval, and as text; key "failures" is 1 - success."""
-    values = lambda row: 1 - np.array(rows[row]["success"]["seeds"]) if key == "failures" else rows[row][key]["seeds"]
-    x = ratio_interval(values(above), values(below))
-    return x, f"× {x['ratio']:.2f} [{x['low']:.2f}, {x['high']:.2f}]"
-
-
-def _last(rows):
-    """Names of the last iteration's rows: β = 1, and the recommended β."""
-    K = max(int(name.split()[0].removeprefix("recap_")) for name in rows if name.startswith("recap_"))
-    return [name for name in rows if name.startswith(f"recap_{K} ")]
-
-
-def _verdict(good, total):
-    return "reproduced" if good == total else "not" if good == 0 else "partly"
-
-
-SFT_ROW = "offline_rl_sft β=1"
-
-
-def _c1(fig7):
-    hard = [task for task in ("fold_diverse", "espresso") if task in fig7]
-    found = {task: _ratio(fig7[task], _last(fig7[task])[-1], SFT_ROW) for task in hard}
-    plain = {task: _ratio(fig7[task], _last(fig7[task])[0], SFT_ROW)[1] for task in hard}
-    good = sum(x["ratio"] >= 2 for x, _ in found.values())
-    return ("; ".join(f"{task} {text}, β = 1 {plain[task]}" for task, (_, text) in found.items()), _verdict(good, len(hard)),
-            "the demonstrators' slowness and second attempts are what there is to gain")
-
-
-def _c2(fig7):
-    found = {task: _ratio(rows, _last(rows)[-1], SFT_ROW, "failures") for task, rows in fig7.items()}
-    return ("; ".join(f"{task} {text}" for task, (_, text) in found.items()),
-            _verdict(sum(x["ratio"] <= 0.5 for x, _ in found.values()), len(found)),
-            "most failures of the toy are time-outs after careless grasps, which V sees")
-
-
-def _c3(fig7):
-    order = ("supervised β=1", "rl_pretrained β=1", SFT_ROW)
-    up = {task: all(rows[b]["throughput"]["mean"] >= rows[a]["throughput"]["mean"] for a, b in zip(order, (*order[1:], _last(rows)[-1])))
-          for task, rows in fig7.items()}
-    beats = {task: _ratio(rows, SFT_ROW, "supervised_sft β=1") for task, rows in fig7.items()}
-    text = "; ".join(f"{task}: {'every stage up' if up[task] else 'not every stage up'}, SFT after offline RL {beats[task][1]} of SFT after "
-                     "supervised" for task in fig7)
-    return text, _verdict(sum(up.values()) + sum(x["low"] > 1 for x, _ in beats.values()), 2 * len(fig7)), \
-        "SFT forces I = True on the same demonstrations either way: what offline RL adds before it is soon overwritten"
-
-
-def _c4(fig9):
-    rows = fig9["fold_shirt"]
-    x, text = _ratio(rows, _last(rows)[0], SFT_ROW)
-    first = rows["recap_1 β=1"]["success"]["mean"]
-    return (f"{text} at β = 1 after two; success after the first {100 * first:.1f} %", _verdict((x["ratio"] >= 1.5) + (first >= 0.9), 2),
-            "autonomous data only, 10 % positive")
-
-
-def _c5(fig9):
-    rows = fig9["box"]
-    x, text = _ratio(rows, _last(rows)[-1], SFT_ROW)
-    before, after = rows[SFT_ROW]["per_stage_success"], rows[_last(rows)[-1]]["per_stage_success"]
-    better = all(b >= a - 0.005 for a, b in zip(before, after))
-    stages = " ".join(f"{100 * a:.0f}→{100 * b:.0f} %" for a, b in zip(before, after))
-    return f"{text}; stages {stages}", _verdict((x["ratio"] >= 2) + better, 2), "the first stages are nearly perfect from the start"
-
-
-def _c6(fig11):
-    ours, guided = _last(fig11)
-    best = {kind: max((name for name in fig11 if name.startswith(kind)), key=lambda name: fig11[name]["throughput"]["mean"])
-            for kind in ("AWR", "PPO", "positives", "filtered")}
-    found = {kind: (_ratio(fig11, ours, name), _ratio(fig11, guided, name)) for kind, name in best.items()}
-    text = "; ".join(f"{best[kind]}: β = 1 {a[1]}, guided {b[1]}" for kind, (a, b) in found.items())
-    good = sum(found[kind][1][0]["low"] > 1 for kind in ("AWR", "PPO")) + sum(found[kind][0][0]["low"] > 1 for kind in ("AWR", "PPO"))
-    return f"RECAP over the best of each sweep: {text}", _verdict(good, 4), "each baseline at its best T or ε; see the figure for the whole sweep"
-
-
-def _c7(fig12):
-    rows = fig12["fold_collar"]
-    after = rows[_last(rows)[-1]]["success"]
-    return (f"{100 * rows[SFT_ROW]['success']['mean']:.1f} → {100 * after['mean']:.1f} ± {100 * (after['se'] or 0):.1f} % success",
-            _verdict(after["mean"] >= 0.97, 1), "the way that counts ends positively, and the label tells")
-
-
-def _c8(fig4):
-    text = "; ".join(f"{task} {x['auc']['mean']:.2f}" for task, x in fig4.items())
-    return f"AUC {text}", _verdict(sum(x["auc"]["mean"] >= 0.8 for x in fig4.values()), len(fig4)), "edge grasps and slips are visible when they happen"
-
-
-def _c9(cfg):
-    text, good = [], 0
-    for task, rows in cfg.items():
-        at = lambda beta: next(row for name, row in rows.items() if name.endswith(f"β={beta:g}"))
-        best = max(rows, key=lambda name: rows[name]["throughput"]["mean"])
-        text.append(f"{task}: best {best.split()[1]} ({rows[best]['throughput']['mean']:.0f} per hour, β = 1 {at(1)['throughput']['mean']:.0f}), "
-                    f"outside the data's 99 %: {100 * at(1)['outside']['mean']:.1f} % at β = 1, {100 * at(5)['outside']['mean']:.1f} % at 5")
-        good += (1 < float(best.split("β=")[1]) <= 2.5) + (at(5)["outside"]["mean"] > 2 * at(1)["outside"]["mean"])
-    return "; ".join(text), _verdict(good, 2 * len(cfg)), "see App. E's figure"
-
-
-def _c10(fig7):
-    found = {task: _ratio(rows, "recap_1 β=1", SFT_ROW) for task, rows in fig7.items()}
-    return ("; ".join(f"{task} {text}" for task, (_, text) in found.items()), _verdict(sum(x["low"] > 1 for x, _ in found.values()), len(found)),
-            "at β = 1")
-
-
-def _c11(ablation):
-    rows = ablation["rows"]
-    last = max(name.split(" | ")[1] for name in rows if "recap" in name)
-    a, b = (rows[f"{name} | {last}"] for name in ("150 + 50 corrected", "200 autonomous, none corrected"))
-    pair = {"with": a, "without": b}
-    return (f"with corrections {100 * a['success']['mean']:.1f} % and {a['throughput']['mean']:.0f} per hour, without "
-            f"{100 * b['success']['mean']:.1f} % and {b['throughput']['mean']:.0f}; failures {_ratio(pair, 'with', 'without', 'failures')[1]}",
-            _verdict((_ratio(pair, "with", "without", "failures")[0]["high"] < 1) + (b["throughput"]["mean"] > 0.9 * a["throughput"]["mean"]), 2),
-            "speed comes from autonomous data alone")
-
-
-# number: (the paper's words, results needed, our measure, check)
-CLAIMS = {
-    "C1": ("throughput “more than doubles on the diverse laundry folding and espresso tasks”", ("fig7",), "last iteration / offline RL + SFT", _c1),
-    "C2": ("“the rate of failure reduces by about a factor of two”", ("fig7",), "failures, last iteration / offline RL + SFT", _c2),
-    "C3": ("“each stage of RECAP improves performance”; offline RL + SFT “outperforms standard SFT”", ("fig7",), "throughput by stage", _c3),
-    "C4": ("laundry: “an overall 50% improvement in throughput” over two iterations; over 90 % success after the first", ("fig9_shirt",),
-           "autonomous data only", _c4),
-    "C5": ("box: “after the second iteration … ×2”; higher success in all stages", ("fig9_box",), "last iteration / offline RL + SFT", _c5),
-    "C6": ("“by far the highest throughput … compared to AWR and PPO”", ("fig11",), "same data, same steps, baselines swept", _c6),
-    "C7": ("“a policy that succeeds 97% of the time” after two iterations", ("fig12",), "FoldCollar, no corrections", _c7),
-    "C8": ("the value function “correctly identifies mistakes”", ("fig4",), "AUC of V's drops for the simulator's record", _c8),
-    "C9": ("moderate β useful; high β pushes actions “towards the boundaries of its learned support”", ("cfg",), "sweep of β", _c9),
-    "C10": ("one iteration already helps", ("fig7",), "first iteration / offline RL + SFT", _c10),
-    "C11": ("corrections fix mistakes, autonomous data fine-tune the behaviour", ("ablation_corrections",), "with and without corrections", _c11),
-}
+def write_claims(o):
+    """The table of claims, from the results that are there -> results/claims.md."""
+    text = claims.table(o.read, o.seeds)
+    write_text(os.path.join(o.folder(RESULTS), "claims.md"), text + "\n")
+    print(text)
 
 
 # ---------------------------------------------------------------- command line
 
 FIGURES_OF = {"fig7": fig7, "fig9": fig9, "fig11": fig11, "fig12": fig12, "fig4": fig4, "cfg": cfg, "generalist": generalist,
-              "claims": claims}
+              "claims": write_claims}
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
 
 
@@ -660,14 +541,16 @@ def main(argv=None):
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="+", choices=list(sim_tasks.TASKS), help="tasks, where a figure has several")
     args = parser.parse_args(argv)
+    o = Options(tuple(args.seeds), args.jobs, args.quick, args.only)
+    torch.set_num_threads(1)         # as in the runs: another number rounds differently
     try:
         if args.what == "ablation":
             if args.name not in ABLATIONS:
                 raise ValueError(f"ablation: {args.name}, expected one of {', '.join(ABLATIONS)}")
-            ablation(args.name, args.seeds, args.jobs, args.quick)
+            ablation(args.name, o)
         else:
             for name in FIGURES_OF if args.what == "all" else [ALIASES.get(args.what, args.what)]:
-                FIGURES_OF[name](args.seeds, args.jobs, args.quick, args.only)
+                FIGURES_OF[name](o)
     except ValueError as error:
         print(f"reproduce.py: error: {error}", file=sys.stderr)
         return 2

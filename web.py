@@ -63,6 +63,7 @@ def scenes(n, rng):
     keypoints[..., 6] = np.tile(in_play, 2)                                                   # (n, 2 + 2)
     keypoints[:, :2, 7:11] = np.stack([edge, well, edge * rng.random((n, 2)), placed], -1)    # (n, arm, 4)
     keypoints[..., 11:11 + MAX_STAGES] = np.eye(MAX_STAGES)[rng.integers(MAX_STAGES, size=n)][:, None]
+    keypoints[..., 17:20] = (GOOD_RADIUS / GRASP_RADIUS, 1, 0)        # nothing that asks for more care than usual
     state = np.concatenate([joints, grippers[..., None]], -1).reshape(n, 6)                   # (n, 2*(2+1))
     return state.astype(np.float32), keypoints
 

@@ -793,7 +793,7 @@ def test_keypoint_columns_mean_what_they_say(spec):
                 seen_edge += expected[1]
                 seen_placed += half and takes_part[arm] and world.placed[i, arm]
             np.testing.assert_array_equal(keypoints[i, :, 11:17], np.tile(np.arange(6) == stage[i], (4, 1)))
-    assert seen_edge > 10 and seen_placed > 10
+    assert seen_edge > 10 and seen_placed > 5
     assert state.dtype == keypoints.dtype == np.float32
 
 

@@ -1,0 +1,189 @@
+"""The claims of the paper, each with our measure, our figure and a verdict; and the intervals that decide it.
+
+A verdict is a rule, not an opinion: every claim is a list of conditions on intervals over training seeds (95 %, from a
+paired t test of log-ratios; for rates the standard error over seeds), all of them met: reproduced, some: partly, none:
+not.  The paper evaluates with β = 1 unless it says otherwise, so conditions are judged at β = 1; what guidance adds
+stands beside it.  `python reproduce.py claims` prints the table from results/*.json.
+"""
+import math
+
+import numpy as np
+
+# 97.5 % quantiles of Student's t by degrees of freedom, 1 to 9: with few seeds the normal's 1.96 would be far too narrow
+T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+
+
+def ratio(above, below):
+    """Ratio of paired positive numbers, one pair per seed: geometric mean, and a 95 % interval from a t test of its log.
+
+    low and high are None for a single pair.
+    """
+    d = np.log(np.maximum(above, 1e-9)) - np.log(np.maximum(below, 1e-9))                          # (n,)
+    n, middle = len(d), d.mean()
+    half = None if n < 2 else T_975[min(n, 10) - 2] * d.std(ddof=1) / math.sqrt(n)
+    low, high = (None, None) if half is None else (math.exp(middle - half), math.exp(middle + half))
+    return {"ratio": math.exp(middle), "low": low, "high": high, "n": n}
+
+
+def failures(row):
+    """Failure rate per seed; half a failure is added, so that none is no zero under a logarithm."""
+    n = row["episodes"]
+    return (n * (1 - np.array(row["success"]["values"])) + 0.5) / (n + 1)
+
+
+def text_of(x):
+    """A `ratio` as text."""
+    return f"× {x['ratio']:.2f}" + ("" if x["low"] is None else f" [{x['low']:.2f}, {x['high']:.2f}]")
+
+
+SFT = "offline_rl_sft β=1"
+
+
+def last(rows, guided=False):
+    """Name of the last iteration's row, at β = 1 or at the recommended β."""
+    K = max(int(name.split()[0].removeprefix("recap_")) for name in rows if name.startswith("recap_"))
+    plain = f"recap_{K} β=1"
+    return next(name for name in rows if name.startswith(f"recap_{K} ") and name != plain) if guided else plain
+
+
+def gain(rows, above, below=SFT):
+    """Throughput of one row over another's, as a `ratio`."""
+    return ratio(rows[above]["throughput"]["values"], rows[below]["throughput"]["values"])
+
+
+def fewer_failures(rows, above, below=SFT):
+    return ratio(failures(rows[above]), failures(rows[below]))
+
+
+def surely(x, least):
+    """The whole interval lies above `least`."""
+    return x["low"] is not None and x["low"] > least
+
+
+def surely_below(x, most):
+    return x["high"] is not None and x["high"] < most
+
+
+def rate(x):
+    return f"{100 * x['mean']:.1f} ± {100 * (x['se'] or 0):.1f} %"
+
+
+# Each check takes the rows of the results that it needs and returns (figure as text, list of conditions met or not).
+
+def hard_tasks_double(fig7):
+    x = {task: (gain(fig7[task], last(fig7[task])), gain(fig7[task], last(fig7[task], True))) for task in ("fold_diverse", "espresso")}
+    return "; ".join(f"{task} {text_of(a)}, guided {text_of(b)}" for task, (a, b) in x.items()), [a["ratio"] >= 2 for a, _ in x.values()]
+
+
+def failures_halve(fig7):
+    x = {task: fewer_failures(fig7[task], last(fig7[task])) for task in ("fold_diverse", "espresso", "fold_shirt", "box")}
+    return "; ".join(f"{task} {text_of(a)}" for task, a in x.items()), [a["ratio"] <= 0.5 for a in x.values()]
+
+
+def every_stage_improves(fig7):
+    order, text, met = ("supervised β=1", "rl_pretrained β=1", SFT), [], []
+    for task, rows in fig7.items():
+        steps = [gain(rows, b, a) for a, b in zip(order, (*order[1:], last(rows)))]
+        sft = gain(rows, SFT, "supervised_sft β=1")
+        met += [surely(x, 1) for x in (*steps, sft)]
+        text.append(f"{task}: " + ", ".join(f"{x['ratio']:.2f}" for x in steps) + f"; SFT after offline RL over SFT after supervised {text_of(sft)}")
+    return "each stage over the one before: " + "; ".join(text), met
+
+
+def easy_laundry(fig9_shirt):
+    rows = fig9_shirt["fold_shirt"]
+    x, first = gain(rows, last(rows)), rows["recap_1 β=1"]["success"]
+    return f"{text_of(x)} after two iterations; success after the first {rate(first)}", [x["ratio"] >= 1.5, first["mean"] >= 0.9]
+
+
+def box_improves(fig9_box):
+    rows = fig9_box["box"]
+    x = gain(rows, last(rows))
+    stages = np.array(rows[last(rows)]["per_stage_success"]) - np.array(rows[SFT]["per_stage_success"])       # (seeds, stages)
+    return (f"{text_of(x)}, guided {text_of(gain(rows, last(rows, True)))}; stages " + ", ".join(f"{100 * d:+.1f}" for d in stages.mean(0))
+            + " points"), [x["ratio"] >= 2, bool((stages.mean(0) > 0).all())]
+
+
+def beats_awr_and_ppo(fig11):
+    rows, text, met = fig11["fold_shirt"], [], []
+    for kind in ("AWR", "PPO", "positives", "filtered"):
+        best = max((name for name in rows if name.startswith(kind)), key=lambda name: rows[name]["throughput"]["mean"])
+        plain, guided = gain(rows, last(rows), best), gain(rows, last(rows, True), best)
+        text.append(f"{best}: {text_of(plain)}, guided {text_of(guided)}")
+        met += [surely(plain, 1)] if kind in ("AWR", "PPO") else []
+    return "RECAP over the best of each sweep: " + "; ".join(text), met
+
+
+def failure_mode_removed(fig12):
+    rows = fig12["fold_collar"]
+    plain, guided = rows[last(rows)]["success"], rows[last(rows, True)]["success"]
+    return f"{rate(rows[SFT]['success'])} → {rate(plain)}, guided {rate(guided)}", [plain["mean"] >= 0.97]
+
+
+def drops_at_mistakes(fig4):
+    return ("AUC " + "; ".join(f"{task} {x['auc']['mean']:.3f} ± {x['auc']['se'] or 0:.3f}" for task, x in fig4.items()),
+            [x["auc"]["mean"] >= 0.8 for x in fig4.values()])
+
+
+def moderate_guidance(cfg):
+    text, met = [], []
+    for task, rows in cfg.items():
+        at = {float(name.split("β=")[1]): name for name in rows}
+        x, far = gain(rows, at[1.5], at[1.0]), {beta: rows[at[beta]]["outside"]["mean"] for beta in (1.0, 1.5, 5.0)}
+        text.append(f"{task}: β = 1.5 over 1 {text_of(x)}; outside the data's 99 %: " + ", ".join(f"{100 * y:.1f} % at {b:g}" for b, y in far.items()))
+        met += [surely(x, 1), far[5.0] > 2 * far[1.0]]
+    return "; ".join(text), met
+
+
+def one_iteration(fig7):
+    x = {task: gain(rows, "recap_1 β=1") for task, rows in fig7.items()}
+    return "; ".join(f"{task} {text_of(a)}" for task, a in x.items()), [surely(a, 1) for a in x.values()]
+
+
+def corrections(ablation_corrections):
+    rows = ablation_corrections["policy"]
+    stage = max(name.split(" | ")[1] for name in rows if "recap" in name and name.endswith("β=1"))
+    helped, alone = f"150 + 50 corrected | {stage}", f"200 autonomous, none corrected | {stage}"
+    x, y = fewer_failures(rows, helped, alone), gain(rows, alone, helped)
+    return f"failures with corrections over without {text_of(x)}; throughput without over with {text_of(y)}", [surely_below(x, 1), y["ratio"] >= 0.9]
+
+
+# number: (the paper's words, result that is needed and its command, our measure, check)
+CLAIMS = {
+    "C1": ("throughput “more than doubles on the diverse laundry folding and espresso tasks”", "fig7", "fig7",
+           "last iteration over offline RL + SFT: ≥ 2", hard_tasks_double),
+    "C2": ("“the rate of failure reduces by about a factor of two”", "fig7", "fig7", "failures, likewise: ≤ ½", failures_halve),
+    "C3": ("“Each stage of RECAP improves performance”; offline RL + SFT “outperforms standard SFT”", "fig7", "fig7",
+           "throughput: every interval above 1", every_stage_improves),
+    "C4": ("laundry: “an overall 50% improvement in throughput”; the first iteration “raises the success rate to over 90%”", "fig9_shirt",
+           "fig9", "autonomous data only, 10 % positive", easy_laundry),
+    "C5": ("box: “after the second iteration … a ×2 improvement”; higher success in all stages", "fig9_box", "fig9",
+           "last iteration over offline RL + SFT", box_improves),
+    "C6": ("“by far the highest throughput … compared to AWR and PPO”", "fig11", "fig11", "same data, same steps: intervals above 1",
+           beats_awr_and_ppo),
+    "C7": ("“a policy that succeeds 97% of the time” after two iterations", "fig12", "fig12", "FoldCollar, no corrections", failure_mode_removed),
+    "C8": ("the value function “correctly identifies mistakes”", "fig4", "fig4",
+           "AUC of V(o_t) − V(o_t+1) for the simulator's record, mistakes that end an episode left out: ≥ 0.8", drops_at_mistakes),
+    "C9": ("“moderate settings (e.g. β ∈ [1.5, 2.5])” useful, high ones push actions “towards the boundaries of its learned support”",
+           "cfg", "cfg", "β = 1.5 over 1; share of numbers outside, β = 5 over twice that of 1", moderate_guidance),
+    "C10": ("one iteration already helps", "fig7", "fig7", "recap_1 over offline RL + SFT: intervals above 1", one_iteration),
+    "C11": ("corrections fix mistakes, autonomous data the rest", "ablation_corrections", "ablation corrections",
+            "failures: interval below 1; throughput of autonomous data alone: ≥ 0.9", corrections),
+}
+TASKS_OF = {"C1": ("fold_diverse", "espresso"), "C2": ("fold_diverse", "espresso", "fold_shirt", "box")}      # not judged without all
+
+
+def table(read, seeds):
+    """The table in Markdown.  read(name) -> {"seeds", "rows"} or None; results of fewer than three seeds are not judged."""
+    lines = ["| | the paper | our measure | figure (95 % interval, or ± s.e., over seeds) | seeds | verdict |", "|---|---|---|---|---|---|"]
+    for number, (words, name, command, measure, check) in CLAIMS.items():
+        result = read(name)
+        if result is None or not set(TASKS_OF.get(number, ())) <= set(result["rows"]):
+            figure, n, verdict = f"`python reproduce.py {command}` makes it", "–", "not measured"
+        else:
+            figure, met = check(result["rows"])
+            n = ", ".join(map(str, result["seeds"]))
+            verdict = ("too few seeds" if len(result["seeds"]) < 3 else "reproduced" if all(met) else
+                       f"partly ({sum(met)} of {len(met)})" if any(met) else "not")
+        lines.append(f"| {number} | {words} | {measure} | {figure} | {n} | **{verdict}** |")
+    return "\n".join(lines)
