@@ -173,7 +173,7 @@ CLAIMS = {
 TASKS_OF = {"C1": ("fold_diverse", "espresso"), "C2": ("fold_diverse", "espresso", "fold_shirt", "box")}      # not judged without all
 
 
-def table(read, seeds):
+def table(read):
     """The table in Markdown.  read(name) -> {"seeds", "rows"} or None; results of fewer than three seeds are not judged."""
     lines = ["| | the paper | our measure | figure (95 % interval, or ± s.e., over seeds) | seeds | verdict |", "|---|---|---|---|---|---|"]
     for number, (words, name, command, measure, check) in CLAIMS.items():

@@ -520,7 +520,7 @@ def generalist(o):
 
 def write_claims(o):
     """The table of claims, from the results that are there -> results/claims.md."""
-    text = claims.table(o.read, o.seeds)
+    text = claims.table(o.read)
     write_text(os.path.join(o.folder(RESULTS), "claims.md"), text + "\n")
     print(text)
 

@@ -1,0 +1,166 @@
+"""reproduce.py and claims.py: intervals, shared files, the record of mistakes, verdicts."""
+import json
+import math
+import os
+from dataclasses import asdict, fields
+
+import numpy as np
+import pytest
+import torch
+
+import claims
+import recap
+import reproduce
+import sim_tasks
+from claims import failures, ratio
+from reproduce import COLLECTED, PRETRAINING, SFT, Options, drops_find_mistakes, mistakes, spread
+from settings import Settings
+from sim_tasks.demonstrator import MIXED
+
+
+def row(success, throughput, episodes=100, outside=None):
+    """A row as `reproduce.rows_of` makes it, from values per seed."""
+    made = {"success": spread(success) | {"values": list(success)}, "throughput": spread(throughput) | {"values": list(throughput)},
+            "episodes": episodes, "per_stage_success": [[s] for s in success], "subtask_accuracy": [1.0] * len(success)}
+    return made if outside is None else made | {"outside": {"mean": outside}}
+
+
+# ---------------------------------------------------------------- numbers
+
+def test_spread_by_hand():
+    assert spread([1.0, 2.0, 6.0]) == {"mean": 3.0, "se": pytest.approx(math.sqrt(7 / 3)), "n": 3}
+    assert spread([4.0]) == {"mean": 4.0, "se": None, "n": 1}
+
+
+def test_ratio_by_hand():
+    """Log-ratios 1, 2, 3: mean 2, standard error 1/√3, Student's t with two degrees of freedom 4.303."""
+    x = ratio(np.exp([1.0, 3.0, 3.0]), np.exp([0.0, 1.0, 0.0]))
+    assert x["ratio"] == pytest.approx(math.exp(2)) and x["n"] == 3
+    assert x["low"] == pytest.approx(math.exp(2 - 4.303 / math.sqrt(3)), rel=0.01)
+    assert x["high"] == pytest.approx(math.exp(2 + 4.303 / math.sqrt(3)), rel=0.01)
+    assert ratio([3.0], [2.0])["low"] is None               # one seed has no interval
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_the_interval_covers_the_truth_95_times_in_100(n):
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(2000):
+        x = ratio(np.exp(rng.normal(0.7, 0.1, n)), np.exp(rng.normal(0, 0.1, n)))
+        hits += x["low"] < math.exp(0.7) < x["high"]
+    assert 0.935 < hits / 2000 < 0.965                      # three standard errors are 0.015
+
+
+def test_no_failures_are_half_a_failure():
+    assert failures(row([1.0, 0.9], [1, 1], episodes=100)) == pytest.approx([0.5 / 101, 10.5 / 101])
+
+
+# ---------------------------------------------------------------- shared files
+
+def test_runs_share_a_file_only_if_they_agree_in_what_it_depends_on():
+    base = Settings()
+    other = {int: lambda x: x + 1, float: lambda x: x * 0.5 + 0.01, bool: lambda x: not x, str: None}
+    texts = {"task": "box", "cameras": "base", "pretraining_tasks": "box", "restart": "last", "output": "velocity", "flow_weight": "paper"}
+    for field in fields(Settings):
+        if field.name in ("ask", "device"):                 # need others, too
+            continue
+        value = getattr(base, field.name)
+        settings = Settings(**{field.name: texts[field.name] if isinstance(value, str) else other[type(value)](value)})
+        for name, keys in reproduce.SHARED.items():
+            same = reproduce.shared_path(settings, name) == reproduce.shared_path(base, name)
+            assert same == (field.name not in (*keys, "pretraining_tasks")), (field.name, name)
+    assert set(PRETRAINING) < set(SFT) < set(COLLECTED) < {field.name for field in fields(Settings)}
+    # what is left out is read only after the first collection, or in evaluations
+    assert {field.name for field in fields(Settings)} - set(COLLECTED) == {
+        "iterations", "beta", "supervised", "ask", "pretraining_tasks", "episodes", "lookahead", "positive", "force_corrections",
+        "value_on_corrections", "policy_steps", "restart"}
+
+
+# ---------------------------------------------------------------- mistakes
+
+def test_the_record_of_mistakes_lines_up_with_what_was_seen():
+    """An edge grasp is taken in step t exactly where it is first seen in o_{t+1}; items are replayed as they were."""
+    for task in ("fold_shirt", "fold_diverse"):
+        spec, seeds = sim_tasks.TASKS[task], list(range(12))
+        episodes = recap.collect(Settings(), spec, seeds, operator_skill=MIXED)
+        found = 0
+        for e, record in zip(episodes, mistakes(spec, seeds, episodes)):
+            edge = e.observations["keypoints"][:, :2, 7] > 0                                # (T, arm)
+            taken = (edge[1:] & ~edge[:-1]).any(1)                                          # (T - 1,)
+            assert record[:-1][taken].all() and len(record) == len(e)
+            found += taken.sum()
+            quiet = ~edge[1:].any(1) & ~edge[:-1].any(1) & (np.diff(e.observations["state"][:, [2, 5]], axis=0) <= 0).all(1)
+            assert not record[:-1][quiet].any()              # no edge grasp, and nothing let go
+        assert found > 10
+
+
+def test_drops_find_mistakes_is_an_auc():
+    rng = np.random.default_rng(0)
+    V, wrong = [rng.normal(size=30) for _ in range(4)], [rng.random(30) < 0.2 for _ in range(4)]
+    drop = np.concatenate([v[:-1] - v[1:] for v in V])
+    bad = np.concatenate([w[:-1] for w in wrong])
+    pairs = drop[bad][:, None] - drop[~bad][None]
+    assert drops_find_mistakes(V, wrong) == pytest.approx((pairs > 0).mean())
+    assert drops_find_mistakes([np.array([0.0, -1.0, -1.0])], [np.array([True, False, False])]) == 1.0
+    assert drops_find_mistakes([np.zeros(3)], [np.zeros(3, bool)]) is None
+
+
+# ---------------------------------------------------------------- claims
+
+def fig7(gain):
+    before, after = row([0.7, 0.72, 0.69], [100, 102, 98]), row([0.9, 0.91, 0.92], [100 * gain, 103 * gain, 97 * gain])
+    rows = {"supervised β=1": row([0.3] * 3, [40, 42, 38]), "supervised_sft β=1": row([0.5] * 3, [60, 61, 59]),
+            "rl_pretrained β=1": row([0.6] * 3, [80, 82, 79]), claims.SFT: before, "recap_1 β=1": after, "recap_2 β=1": after, "recap_2 β=1.5": after}
+    return {"seeds": [1, 2, 3], "rows": {task: rows for task in reproduce.TASKS}}
+
+
+def verdict(text, number):
+    return next(line for line in text.splitlines() if line.startswith(f"| {number} ")).split("**")[1]
+
+
+def test_verdicts_follow_the_numbers():
+    table = lambda gain, **change: claims.table(lambda name: fig7(gain) | change if name == "fig7" else None)
+    assert verdict(table(2.5), "C1") == "reproduced" and verdict(table(1.5), "C1") == "not"
+    assert verdict(table(2.5), "C3") == "reproduced" and verdict(table(0.9), "C3").startswith("partly")
+    assert verdict(table(2.5), "C10") == "reproduced" and verdict(table(0.9), "C10") == "not"
+    assert verdict(table(2.5), "C6") == "not measured"
+    assert verdict(table(2.5, seeds=[1, 2]), "C1") == "too few seeds"
+    partial = fig7(2.5)["rows"]
+    del partial["espresso"]
+    assert verdict(claims.table(lambda name: {"seeds": [1, 2, 3], "rows": partial} if name == "fig7" else None), "C1") == "not measured"
+
+
+def test_quick_results_do_not_replace_real_ones_and_only_keeps_the_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Options((1, 2), 1, False).keep("fig7", {"box": 1, "espresso": 2})
+    Options((1, 2), 1, True).keep("fig7", {"box": 0})
+    assert Options((1, 2), 1, False).read("fig7")["rows"] == {"box": 1, "espresso": 2}
+    assert Options((1, 2), 1, False, ["box"]).keep("fig7", {"box": 3}) == {"box": 3, "espresso": 2}
+    assert Options((1, 3), 1, False, ["box"]).keep("fig7", {"box": 4}) == {"box": 4}      # other seeds do not mix
+
+
+def test_unknown_ablation(capsys):
+    assert reproduce.main(["ablation", "nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_cached_run_is_the_run_of_the_command_line(tmp_path, monkeypatch):
+    """Shared pre-training changes nothing; a second call finds everything made."""
+    monkeypatch.chdir(tmp_path)
+    tiny = dict(task="fold_collar", iterations=1, demonstrations=4, autonomous=5, corrected=0, episodes=6, pretraining_steps=3,
+                sft_steps=2, policy_steps=3, value_pretraining_steps=3, value_steps=2, batch=8, value_batch=8)
+    settings = [Settings(**tiny), Settings(**(tiny | dict(positive=0.3)))]
+    folders = reproduce.make_runs(settings, 1)
+    before = {path: os.stat(path).st_mtime_ns for folder in folders for path in map(lambda name: os.path.join(folder, name), os.listdir(folder))
+              if path.endswith((".npz", "metrics.json"))}
+    assert reproduce.make_runs(settings, 1) == folders
+    assert before == {path: os.stat(path).st_mtime_ns for path in before}
+    out = str(tmp_path / "alone")
+    os.makedirs(out)
+    run = recap.Run(settings[1], out, recap.KINDS)
+    torch.set_num_threads(1)
+    recap.recap(run)
+    strip = lambda stages: [{key: x for key, x in stage.items() if key != "seconds"} for stage in stages]
+    assert strip(run.stages) == strip(reproduce.metrics_of(folders[1])["stages"])
+    assert json.load(open(os.path.join(folders[1], "settings.json"))) == asdict(settings[1])
