@@ -50,9 +50,9 @@ class Settings:
     draws: int = setting(4, "draws of (ω, η) per step of the batch")
     learning_rate: float = setting(3e-3, "of π_pre, peak of a cosine")
     fine_tuning_rate: float = setting(2e-3, "of π⁰, π¹, ...")
-    pretraining_steps: int = setting(5000, "gradient steps of π_pre")
-    sft_steps: int = setting(700, "gradient steps of π⁰")
-    policy_steps: int = setting(3500, "gradient steps of π^k, k >= 1, from π_pre")
+    pretraining_steps: int | None = setting(None, "gradient steps of π_pre (default 5000, with --vision 10000)")
+    sft_steps: int | None = setting(None, "gradient steps of π⁰ (default 700, with --vision 2000)")
+    policy_steps: int | None = setting(None, "gradient steps of π^k, k >= 1, from π_pre (default 3500, with --vision 6000)")
     value_learning_rate: float = setting(2e-3, "of the value function")
     value_pretraining_steps: int = setting(1200, "gradient steps of V_pre")
     value_steps: int = setting(600, "gradient steps of V^k, from V_pre")
@@ -70,6 +70,11 @@ class Settings:
     def __post_init__(self):
         if self.positive is None:
             self.positive = self.positive_for(self.task)
+
+        # images take about three times as many steps to learn as keypoints
+        for name, keypoints, images in (("pretraining_steps", 5000, 10_000), ("sft_steps", 700, 2000), ("policy_steps", 3500, 6000)):
+            if getattr(self, name) is None:
+                setattr(self, name, images if self.vision else keypoints)
 
         def check(name, ok, expected):
             if not ok:
@@ -127,7 +132,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(prog="recap.py", description="RECAP (Algorithm 1) on a toy bimanual task.")
     for f in fields(Settings):
         option = "--" + f.name.replace("_", "-")
-        kind = float if f.default is None else type(f.default)
+        kind = type(f.default) if f.default is not None else int if f.name.endswith("steps") else float
         if kind is bool:      # --option or --no-option
             parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None,
                                 help=f.metadata["help"] + f" (default {'yes' if f.default else 'no'})")

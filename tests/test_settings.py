@@ -93,11 +93,17 @@ def test_every_setting_is_an_option():
         if isinstance(f.default, bool):
             assert getattr(parse([option]), f.name) is True and getattr(parse(["--no-" + option[2:]]), f.name) is False
         else:
-            given = {"positive": 0.5}.get(f.name, f.default)
+            given = f.default if f.default is not None else 0.5 if f.name == "positive" else 7      # else: numbers of steps
             value = getattr(parse([option, str(given)]), f.name)
             assert value == given and type(value) is type(given)
     assert {f.name for f in fields(Settings) if isinstance(f.default, bool)} == {
         "supervised", "vision", "metadata", "bodies", "clip_returns", "force_corrections", "value_on_corrections", "token_loss", "insulation"}
+
+
+def test_images_get_more_steps_unless_told_otherwise():
+    assert [getattr(Settings(vision=v), name) for v in (False, True) for name in ("pretraining_steps", "sft_steps", "policy_steps")] \
+        == [5000, 700, 3500, 10_000, 2000, 6000]
+    assert Settings(vision=True, sft_steps=3).sft_steps == 3 and Settings(vision=True, **QUICK).policy_steps == QUICK["policy_steps"]
 
 
 def test_no_insulation_on_the_command_line_reaches_the_run(tmp_path):
