@@ -68,7 +68,8 @@ def recap(run):
     evaluate_demonstrations(run)
     evaluate(run, "rl_pretrained", pi_pre)
 
-    D = run.data("D_0", lambda: demonstrate(s, s.task, GOOD, "sft"))                                             # line 3
+    sft_seeds = episode_seeds(s.seed, f"sft {s.task}", s.demonstrations)
+    D = run.data("D_0", lambda: collect_items(s, sft_seeds, operator_skill=GOOD))                       # line 3
     # line 4; line 5 does not read it, for Sec. V-D fixes I_t = True in this stage
     run.net("V_0", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))
     pi = run.net("pi_0", lambda: train_policy(                                                                   # line 5
@@ -125,7 +126,7 @@ def generalist(run, specialists):
     V = run.net("V_generalist", lambda: train_value(new_value(s), D, s, s.value_pretraining_steps))
     pi = run.net("pi_generalist", lambda: train_policy(new_policy(s), D, s, s.pretraining_steps, label(V, D, s, None)))
     for task in theirs:
-        evaluate(run, f"generalist_{task}", pi, s.beta, task=task)
+        evaluate(run, f"generalist_{task}", pi, s.beta_for(task), task=task)
     return theirs
 
 
@@ -139,12 +140,19 @@ def new_policy(s, **size):
 
 def collect_iteration(s, policy, k):
     """Algorithm 1, line 7: autonomous episodes, and some that an expert watches and corrects (Sec. V-D)."""
-    spec = sim_tasks.TASKS[s.task]
-    episodes = collect(s, spec, episode_seeds(s.seed, f"autonomous {k}", s.autonomous), policy, iteration=k)
+    episodes = collect_items(s, episode_seeds(s.seed, f"autonomous {k}", s.autonomous), policy=policy, iteration=k)
     if s.corrected:
         seeds = episode_seeds(s.seed, f"corrected {k}", s.corrected)
-        episodes += collect(s, spec, seeds, policy, coach=True, iteration=k)
+        episodes += collect_items(s, seeds, policy=policy, coach=True, iteration=k)
     return episodes
+
+
+def collect_items(s, seeds, **how):
+    """`collect` on the target task; where policies are measured on one item, every other episode is about that one."""
+    spec = sim_tasks.TASKS[s.task]
+    if spec.measured is None:
+        return collect(s, spec, seeds, **how)
+    return collect(s, spec, seeds[::2], item=spec.measured, purpose=spec.measured, **how) + collect(s, spec, seeds[1::2], **how)
 
 
 def all_positive(episodes):

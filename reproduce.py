@@ -514,7 +514,7 @@ def generalist(o):
         K, beta = groups[0][i].iterations, groups[0][i].beta
         rows[f"{task}: specialist"] = next(iter(rows_of(specialists, [(f"recap_{K}", beta)]).values()))
         rows[f"{task}: generalist"] = next(iter(rows_of(folders, [(f"generalist_{task}", beta)]).values()))
-    print(f"n = {len(o.seeds)} seeds {tuple(o.seeds)}, β = {beta:g}\n{table(rows)}")
+    print(f"n = {len(o.seeds)} seeds {tuple(o.seeds)}, each at its recommended β\n{table(rows)}")
     o.keep("generalist", rows)
 
 

@@ -18,7 +18,7 @@ class Settings:
     task: str = setting("fold_shirt", "target task ℓ: " + ", ".join(sim_tasks.TASKS))
     iterations: int = setting(2, "K of Algorithm 1")
     seed: int = setting(0, "of everything that is drawn, evaluation episodes included")
-    beta: float = setting(1.5, "guidance at evaluation, beside β = 1 (App. E: 1.5 to 2.5)")
+    beta: float | None = setting(None, "guidance at evaluation, beside β = 1 (default 2 for fold_shirt, else 1.5; App. E: 1.5 to 2.5)")
     device: str = setting("cpu", "cpu, cuda or mps")
     supervised: bool = setting(False, "also train the network without the indicator, pre-trained and SFT")
     # what the networks read and learn besides (each switchable; all off is the plain run)
@@ -70,6 +70,8 @@ class Settings:
     def __post_init__(self):
         if self.positive is None:
             self.positive = self.positive_for(self.task)
+        if self.beta is None:
+            self.beta = self.beta_for(self.task)
 
         # images take about three times as many steps to learn as keypoints
         for name, keypoints, images in (("pretraining_steps", 5000, 10_000), ("sft_steps", 700, 2000), ("policy_steps", 3500, 6000)):
@@ -112,6 +114,12 @@ class Settings:
         if task == self.task and self.positive is not None:
             return self.positive
         return 0.4 if task in ("box", "fold_collar") else 0.2
+
+    def beta_for(self, task):
+        """The recommended β of `task`, likewise."""
+        if task == self.task and self.beta is not None:
+            return self.beta
+        return 2.0 if task == "fold_shirt" else 1.5
 
     @property
     def pretraining(self):

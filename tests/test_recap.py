@@ -653,7 +653,7 @@ def test_the_generalist_learns_from_all_runs_and_stands_beside_their_last_stages
     assert set(labels.epsilon) == {"fold_collar", "fold_shirt"} and not all(p.all() for p in labels.positive)
     with open(os.path.join(out, "metrics.json")) as file:
         metrics = json.load(file)
-    assert [(s["name"], s["beta"], s["episodes"]) for s in metrics["stages"]] == [("generalist_fold_collar", 1.5, 3), ("generalist_fold_shirt", 1.5, 3)]
+    assert [(s["name"], s["beta"], s["episodes"]) for s in metrics["stages"]] == [("generalist_fold_collar", 1.5, 3), ("generalist_fold_shirt", 2.0, 3)]
     for folder, task in ((tiny[0], "fold_collar"), (another, "fold_shirt")):
         with open(os.path.join(folder, "metrics.json")) as file:
             assert metrics["specialists"][task] == json.load(file)["stages"][-1]
@@ -662,7 +662,7 @@ def test_the_generalist_learns_from_all_runs_and_stands_beside_their_last_stages
     lines = capsys.readouterr().out.strip().splitlines()[-4:]
     assert [line.split()[:2] for line in lines] == [[t, kind] for t in ("fold_collar", "fold_shirt") for kind in ("specialist", "generalist")]
     # resume: what is lost is made again with the same numbers, from the folders that the run remembers
-    for name in ("pi_generalist.npz", "eval_generalist_fold_shirt_beta1.5.json", "metrics.json"):
+    for name in ("pi_generalist.npz", "eval_generalist_fold_shirt_beta2.json", "metrics.json"):
         os.remove(os.path.join(out, name))
     assert recap.main(["--resume", out]) == 0
     without_times = lambda m: [{key: x for key, x in stage.items() if key != "seconds"} for stage in m["stages"]]

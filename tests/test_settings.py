@@ -93,7 +93,7 @@ def test_every_setting_is_an_option():
         if isinstance(f.default, bool):
             assert getattr(parse([option]), f.name) is True and getattr(parse(["--no-" + option[2:]]), f.name) is False
         else:
-            given = f.default if f.default is not None else 0.5 if f.name == "positive" else 7      # else: numbers of steps
+            given = f.default if f.default is not None else 0.5 if f.name in ("positive", "beta") else 7      # else: numbers of steps
             value = getattr(parse([option, str(given)]), f.name)
             assert value == given and type(value) is type(given)
     assert {f.name for f in fields(Settings) if isinstance(f.default, bool)} == {
