@@ -552,9 +552,23 @@ def check_value(run, name, value, trained_on, heldout):
     def make():
         episodes = heldout()
         return {"heldout_correlation": correlation(value, episodes, s), "heldout_loss": mean_value_loss(value, episodes, s),
-                "train_loss": mean_value_loss(value, trained_on, s), "outcome_auc": outcome_auc(value, episodes)}
+                "train_loss": mean_value_loss(value, trained_on, s), "outcome_auc": outcome_auc(value, episodes),
+                "prompt_effect": prompt_effect(value, episodes, s)}
     run.value_report[name] = report = run.json(f"value_{name}", make)
     run.say(f"{name} held out", ", ".join(f"{key} {x if x is None else round(x, 3)}" for key, x in report.items()))
+
+
+def prompt_effect(value, episodes, s):
+    """Mean |V(o_t, ℓ') - V(o_t, ℓ)|: how much V changes when the prompt is another task's, the scene the same.
+
+    0: V ignores language.  ℓ': the prompt of the next task of pre-training; None where there is only one.
+    """
+    others = [task for task in s.pretraining if task != s.task]
+    if not others:
+        return None
+    wrong = str(World(sim_tasks.TASKS[others[0]], [0]).prompts()[0])
+    pairs = zip(predict_values(value, episodes), predict_values(value, [replace(e, prompt=wrong) for e in episodes]))
+    return float(np.mean(np.abs(np.concatenate([a - b for a, b in pairs]))))
 
 
 def heldout_rollouts(s, policy, k):

@@ -22,7 +22,7 @@ from recap import (Labels, Settings, advantages, collect, episode_seeds, indicat
                    score, stack_steps, threshold, train_policy)
 from sim_tasks.arms import Item, World
 from sim_tasks.demonstrator import COACH, MIXED, Operator
-from value import ValueConfig, ValueFunction
+from value import ValueConfig, ValueFunction, expected_value
 
 ROOT = os.path.join(os.path.dirname(__file__), "..")
 TINY = dict(task="fold_collar", iterations=1, demonstrations=4, autonomous=5, corrected=3, episodes=6, pretraining_steps=3,
@@ -752,6 +752,24 @@ def test_every_setting_is_read(tmp_path, monkeypatch):
         if not (set(first.split()) <= changed <= may) or results == bases[key][1]:
             wrong[name] = changed
     assert not wrong
+
+
+def test_prompt_effect_is_the_change_of_v_under_another_prompt():
+    """Against V computed step by step; a value function whose words all mean the same has none."""
+    torch.manual_seed(0)
+    value = ValueFunction().eval()
+    torch.nn.init.normal_(value.head.weight, std=0.5)
+    data, s = [episode(7, seed=i) for i in range(3)], Settings(task="fold_shirt", pretraining_tasks="box")
+    changes = []
+    for e in data:
+        for t in range(len(e)):
+            seen = {key: torch.as_tensor(x[t:t + 1]) for key, x in e.observations.items()}
+            V = [expected_value(value(seen, torch.tensor([encode(text, 5)]))).item() for text in ("fold shirt", "build box")]
+            changes.append(abs(V[0] - V[1]))
+    assert recap.prompt_effect(value, data, s) == pytest.approx(np.mean(changes), rel=1e-4) and np.mean(changes) > 1e-3
+    value.backbone.token.weight.data[:] = value.backbone.token.weight.data[:1]
+    assert recap.prompt_effect(value, data, s) == 0
+    assert recap.prompt_effect(value, data, Settings(task="fold_shirt", pretraining_tasks="fold_shirt")) is None
 
 
 # ---------------------------------------------------------------- bad input
