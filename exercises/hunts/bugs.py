@@ -157,8 +157,8 @@ BUGS = {
         "The gradient of the flow loss goes into the backbone.  Losses fall as before, even a little faster here, where no "
         "pre-trained backbone is there to be spoilt.  The setting `insulation` does nothing."),
     24: Bug("the ratio of PPO upside down", "baselines", [(
-        "    return spo_loss(tokens - tokens_ref, A, epsilon_ar) + alpha * spo_loss(flow - flow_ref, A, epsilon_flow)",
-        "    return spo_loss(tokens_ref - tokens, A, epsilon_ar) + alpha * spo_loss(flow_ref - flow, A, epsilon_flow)")],
+        "    tokens, flow = ((new - old).clamp(max=20) for",
+        "    tokens, flow = ((old - new).clamp(max=20) for")],
         "exp(loss_new - loss_old) with losses in mind, where bounds on log π need new minus old.  At the first step the ratio is 1 either way; "
         "then good actions become less likely.  The loss looks the same, and PPO \"does not work on this task\"."),
     25: Bug("the penalty of SPO without its square", "baselines", [(

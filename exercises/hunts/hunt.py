@@ -3,8 +3,11 @@
     python exercises/hunts/hunt.py --give 7 OUT     a tree with bug 7 in it, its symptom page as README.md, no tests
     python exercises/hunts/hunt.py 7 12             apply these to a copy each, run the module's tests to the first failure
     python exercises/hunts/hunt.py                  all of them (minutes), and write table.md
+    python exercises/hunts/hunt.py --pages          write anew what the symptom pages print
 """
 import argparse
+import contextlib
+import io
 import os
 import re
 import shutil
@@ -43,6 +46,46 @@ def give(number, out):
     pages = (HERE / "symptoms" / f"{number:02}.md", HERE / "symptoms" / "task.md")
     (out / "README.md").write_text("".join(page.read_text(encoding="utf-8") for page in pages), encoding="utf-8")
 
+
+# ---------------------------------------------------------------- symptom pages
+
+SNIPPET = re.compile(r"```python\n(?P<code>.*?)```\nprints\n```\n(?P<output>.*?)```", re.S)
+
+
+def printed(tree, code):
+    """What `code` prints with the modules of `tree`.  In this process, with modules of the same names put aside."""
+    ours = {path.stem for path in Path(tree).glob("*.py")} | {"sim_tasks"}
+    put_aside = lambda: {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in ours}
+    kept, out = put_aside(), io.StringIO()
+    sys.path.insert(0, str(tree))
+    try:
+        with contextlib.redirect_stdout(out):
+            exec(code, {})
+    except ValueError as error:      # what the right code may do in the place of a wrong number
+        out.write(str(error))
+    finally:
+        sys.path.remove(str(tree))
+        put_aside()
+        sys.modules.update(kept)
+    return out.getvalue()
+
+
+def write_pages():
+    """Put what each snippet prints with the bug into its page: after a change of the simulator, say."""
+    import torch      # before the trees change: it cannot be imported twice
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        for number in BUGS:
+            path, tree = HERE / "symptoms" / f"{number:02}.md", Path(scratch) / str(number)
+            text = path.read_text(encoding="utf-8")
+            if parts := SNIPPET.search(text):
+                give(number, tree)
+                begin, end = parts.span("output")
+                path.write_text(text[:begin] + printed(tree, parts["code"]) + text[end:], encoding="utf-8")
+
+
+# ---------------------------------------------------------------- the proof
 
 def tests_of(bug):
     return bug.tests or f"tests/test_{bug.module}.py"
@@ -93,10 +136,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="hunt.py", description="Silent-bug hunts.")
     parser.add_argument("numbers", type=int, nargs="*", choices=[*BUGS, []], metavar="N", help=f"bugs, 1 to {max(BUGS)} (default: all)")
     parser.add_argument("--give", nargs=2, metavar=("N", "OUT"), help="write a tree with bug N to the new folder OUT")
+    parser.add_argument("--pages", action="store_true", help="write anew what the symptom pages print")
     args = parser.parse_args()
     if args.give is not None:
-        give(int(args.give[0]), Path(args.give[1]))
-        sys.exit()
+        sys.exit(give(int(args.give[0]), Path(args.give[1])))
+    if args.pages:
+        sys.exit(write_pages())
     caught = catch(args.numbers or list(BUGS))
     if None in caught.values():
         sys.exit(f"not caught: {[n for n, test in caught.items() if test is None]}")

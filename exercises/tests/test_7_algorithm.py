@@ -70,7 +70,7 @@ class Net:
 
 class Data(str):
     """Stands for an episode; its text says where it comes from."""
-    task = recap.Settings().task
+    task, source, iteration = recap.Settings().task, "autonomous", 0
 
 
 class Run:
