@@ -48,7 +48,7 @@ def test_rewards_are_eq_5():
 
 
 @pytest.mark.parametrize("success", [True, False])
-@pytest.mark.parametrize("length, limit, c_fail", [(1, 10, None), (7, 10, None), (10, 10, None), (5, 20, 30), (5, 20, 3)])
+@pytest.mark.parametrize("length, limit, c_fail", [(1, 10, None), (7, 10, None), (10, 10, None), (5, 20, 30), (5, 20, 3), (5, 20, 0)])
 def test_returns_are_the_normalised_sums(success, length, limit, c_fail):
     c = limit if c_fail is None else c_fail
     expected = [(-(length - 1 - t) - (0 if success else c)) / (limit + c) for t in range(length)]

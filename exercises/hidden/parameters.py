@@ -1,0 +1,24 @@
+"""An example of hidden tests: the file tests/parameters.py with other numbers.  Yours should stay out of public places."""
+SEED = 7
+N_BINS = (3, 26, 101)
+LENGTHS = (2, 9, 17)
+LIMIT = 31
+C_FAIL = (None, 0, 11, 50)
+LOOKAHEADS = (2, 5, 16, 17, 18)
+FRACTIONS = (0.0, 0.05, 0.42, 0.9, 1.0)
+POSITIVE = 0.25
+POSITIVE_PRETRAINING = 0.55
+LOOKAHEAD = 13
+ITERATION = 4
+SHAPE = (7, 5, 6)
+ETAS = (0.05, 0.5, 0.9)
+STEPS = (2, 4, 7)
+BETAS = (0.7, 1.2, 4.0)
+TEMPERATURES = (0.3, 2.0)
+MAX_WEIGHT = 5.0
+EPSILONS = (0.02, 0.15)
+ALPHA = 2.0
+ITERATIONS = 2
+BETA = 1.7
+TOKENS = 3.0
+EPISODES = (11, 5)

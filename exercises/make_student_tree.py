@@ -1,0 +1,75 @@
+"""Write the student tree: the modules with the functions of syllabus.py blanked, and the tests that grade them.
+
+    python exercises/make_student_tree.py OUT
+
+The modules are the solution; nothing in them marks an exercise.  A function is found by its name in the syntax tree; what
+follows its docstring becomes one line, raise NotImplementedError("Exercise 2.1, Eq. (5)").  All else stays as it is,
+comments too, and imports that only the solution used.
+"""
+import ast
+import shutil
+import sys
+from pathlib import Path
+
+from syllabus import numbered
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("reproduce.py", "benchmark.py")      # what makes our results; no exercise needs it
+UNSEEN = shutil.ignore_patterns("__pycache__", "*.pyc", ".pytest_cache")
+
+
+def functions(tree, prefix=""):
+    """Yield (qualified name, node) of all functions of a module, methods as Class.method."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield prefix + node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from functions(node, f"{prefix}{node.name}.")
+
+
+def blank(source, messages):
+    """`source` with the body of every function in messages, {qualified name: message}, replaced by its error.
+
+    KeyError for a name that is not there, ValueError for a function without a docstring (there would be no task).
+    """
+    known, lines = dict(functions(ast.parse(source))), source.splitlines(keepends=True)
+    for name in sorted(messages, key=lambda name: -known[name].lineno):      # from below, so that line numbers stay true
+        node = known[name]
+        if ast.get_docstring(node) is None:
+            raise ValueError(f"{name}: no docstring, expected one that says what to write")
+        # the whole text between docstring and end, not only its statements: comments give solutions away, too
+        lines[node.body[0].end_lineno:node.end_lineno] = [
+            " " * node.body[0].col_offset + f'raise NotImplementedError("{messages[name]}")\n']
+    return "".join(lines)
+
+
+def copy_modules(out, without=OURS):
+    """The library in a new folder: modules, sim_tasks, what installs and configures them.  FileExistsError if it is there."""
+    out.mkdir(parents=True)
+    for path in [*ROOT.glob("*.py"), ROOT / "requirements.txt", ROOT / "pytest.ini"]:
+        if path.name not in without:
+            shutil.copy(path, out)
+    shutil.copytree(ROOT / "sim_tasks", out / "sim_tasks", ignore=UNSEEN)
+
+
+def make(out):
+    """The student tree in a new folder."""
+    copy_modules(out)
+    shutil.copytree(ROOT / "exercises" / "tests", out / "exercises" / "tests", ignore=UNSEEN)
+    for name in ("syllabus.py", "grade.py"):
+        shutil.copy(ROOT / "exercises" / name, out / "exercises")
+    shutil.copy(ROOT / "exercises" / "STUDENT.md", out / "README.md")
+    messages = {}                                                            # module -> {qualified name: message}
+    for number, part in numbered().items():
+        module, name = part.function.split(".", 1)
+        messages.setdefault(module, {})[name] = f"Exercise {number}, {part.paper}"
+    for module, todo in messages.items():
+        path = out / f"{module}.py"
+        path.write_text(blank(path.read_text(encoding="utf-8"), todo), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    make(Path(sys.argv[1]))
+    print(f"{sys.argv[1]}: {len(numbered())} functions to write, see its README.md")
