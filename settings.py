@@ -39,7 +39,7 @@ class Settings:
     lookahead: int = setting(10, "N of the advantage in fine-tuning, steps (paper: 50 at 50 Hz)")
     positive_pretraining: float = setting(0.3, "fraction of positive labels in pre-training")
     positive: float | None = setting(None, "fraction of positive labels among the newest autonomous steps (default 0.4 "
-                                     "for box and fold_collar, else 0.2; paper: 0.1 for t-shirts and shorts, else 0.4)")
+                                     "for fold_collar, else 0.2; paper: 0.1 for t-shirts and shorts, else 0.4)")
     dropout: float = setting(0.3, "how often the indicator is left out in training")
     c_fail: float = setting(1.0, "C_fail of Eq. 5 in time limits of the task")
     clip_returns: bool = setting(False, "the other range: R / limit, clipped at -1")
@@ -113,7 +113,7 @@ class Settings:
         """Fraction of positive labels for ε_ℓ of `task`: as set for the target, the default for any other."""
         if task == self.task and self.positive is not None:
             return self.positive
-        return 0.4 if task in ("box", "fold_collar") else 0.2
+        return 0.4 if task == "fold_collar" else 0.2
 
     def beta_for(self, task):
         """The recommended β of `task`, likewise."""
