@@ -282,7 +282,7 @@ RECIPE = (("demonstrations", None), ("supervised_small", 1.0), ("supervised", 1.
 
 def settings_for(task, seed, quick, **change):
     """What all figures share for a task: a thousand evaluation episodes; FoldCollar without corrections (Fig. 12)."""
-    base = dict(task=task, seed=seed, episodes=1000, supervised=True, corrected=0 if task == "fold_collar" else 50)
+    base = dict(task=task, seed=seed, episodes=1000, supervised=True, corrected=0 if task == "fold_collar" else None)
     return Settings(**(base | (QUICK | dict(corrected=0 if task == "fold_collar" else 5) if quick else {}) | change))
 
 

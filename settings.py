@@ -33,7 +33,8 @@ class Settings:
     bodies: bool = setting(False, "pre-train on demonstrations of other robot bodies, too")
     demonstrations: int = setting(100, "of every task for pre-training, and of the target task for SFT")
     autonomous: int = setting(150, "episodes collected per iteration without help (paper: 300 to 600)")
-    corrected: int = setting(50, "episodes collected per iteration with human-gated corrections")
+    corrected: int | None = setting(None, "episodes collected per iteration with human-gated corrections (default 100 for "
+                                    "box, else 50; paper: 360 beside 600 for box, none for t-shirts)")
     episodes: int = setting(300, "evaluation episodes per policy and β")
     # labels (App. F)
     lookahead: int = setting(10, "N of the advantage in fine-tuning, steps (paper: 50 at 50 Hz)")
@@ -70,6 +71,8 @@ class Settings:
     def __post_init__(self):
         if self.positive is None:
             self.positive = self.positive_for(self.task)
+        if self.corrected is None:
+            self.corrected = 100 if self.task == "box" else 50
         if self.beta is None:
             self.beta = self.beta_for(self.task)
 
@@ -140,7 +143,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(prog="recap.py", description="RECAP (Algorithm 1) on a toy bimanual task.")
     for f in fields(Settings):
         option = "--" + f.name.replace("_", "-")
-        kind = type(f.default) if f.default is not None else int if f.name.endswith("steps") else float
+        kind = type(f.default) if f.default is not None else float if f.name in ("beta", "positive") else int
         if kind is bool:      # --option or --no-option
             parser.add_argument(option, action=argparse.BooleanOptionalAction, default=None,
                                 help=f.metadata["help"] + f" (default {'yes' if f.default else 'no'})")

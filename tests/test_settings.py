@@ -50,13 +50,15 @@ def test_settings_at_the_edges_of_what_can_be():
 
 
 def test_positive_belongs_to_the_target_and_the_others_have_their_defaults():
-    """App. F: 40 % in general, less for the fast laundry task; what --positive sets, it sets for the target alone."""
-    assert [Settings(task=task).positive for task in ("fold_shirt", "fold_collar", "box")] == [0.2, 0.4, 0.4]
+    """App. F: less for the fast laundry task; what --positive sets, it sets for the target alone."""
+    assert [Settings(task=task).positive for task in ("fold_shirt", "fold_collar", "box")] == [0.2, 0.4, 0.2]
+    assert [Settings(task=task).beta for task in ("fold_shirt", "box")] == [2.0, 1.5] and Settings(task="box", beta=1.0).beta == 1.0
+    assert [Settings(task=task).corrected for task in ("fold_shirt", "box")] == [50, 100] and Settings(task="box", corrected=0).corrected == 0
     s = Settings(task="fold_collar", positive=0.7)
-    assert [s.positive_for(task) for task in ("fold_collar", "fold_shirt", "box")] == [0.7, 0.2, 0.4]
+    assert [s.positive_for(task) for task in ("fold_collar", "fold_shirt", "box")] == [0.7, 0.2, 0.2]
     assert Settings(task="fold_shirt", positive=0.7).positive_for("fold_shirt") == 0.7
     again = Settings(**asdict(s))                                                   # as --resume reads them
-    assert again == s and again.positive_for("box") == 0.4
+    assert again == s and again.positive_for("box") == 0.2
 
 
 def test_the_target_is_always_pre_trained_on():
