@@ -448,7 +448,10 @@ def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skil
 
 
 def score(episodes):
-    """Success rate and throughput (successes per simulated hour, failures' time included) with standard errors."""
+    """Success rate and throughput (successes per simulated hour, failures' time included) with standard errors.
+
+    failed_early: share of episodes that ended in failure before the time limit (wrong way, dropped, spilled).
+    """
     n = len(episodes)
     if n == 0 or any(e.success is None for e in episodes):
         raise ValueError(f"episodes: {n}, expected at least one, all labelled (success True or False)")
@@ -457,7 +460,8 @@ def score(episodes):
     throughput = success.sum() / hours.sum()
     # standard error of a ratio of means (delta method)
     residual = success - throughput * hours
-    return {"success": success.mean(), "success_se": math.sqrt(success.mean() * (1 - success.mean()) / n),
+    early = [not e.success and len(e) < e.max_length for e in episodes]
+    return {"success": success.mean(), "failed_early": float(np.mean(early)), "success_se": math.sqrt(success.mean() * (1 - success.mean()) / n),
             "throughput": throughput, "throughput_se": math.sqrt((residual ** 2).sum() / n / max(n - 1, 1)) / hours.mean(),
             "mean_seconds": 3600 * (success * hours).sum() / success.sum() if success.any() else None, "episodes": n,
             "per_stage_success": np.mean([e.stages for e in episodes], axis=0).tolist()}

@@ -99,13 +99,15 @@ def summary(folders):
     Ratios are taken within each run before they are averaged: to offline RL + SFT, and of throughput to the best
     stage before RECAP.
     """
-    runs = []
+    runs, value = [], []
     for folder in folders:
         try:
             with open(os.path.join(folder, "metrics.json")) as file:
-                runs.append({(x["name"], x["beta"]): x for x in json.load(file)["stages"]})
+                metrics = json.load(file)
         except FileNotFoundError:
             raise ValueError(f"--summary: {folder} holds no metrics.json, expected the folder of a finished run") from None
+        runs.append({(x["name"], x["beta"]): x for x in metrics["stages"]})
+        value.append(metrics["value"]["heldout_correlation"])
 
     if len({tuple(run) for run in runs}) > 1:
         raise ValueError("--summary: runs of different stages, expected the same iterations and β in all of them")
@@ -117,16 +119,18 @@ def summary(folders):
     sft = [run["offline_rl_sft", 1.0] for run in runs]
     best = [best_before_recap(run.values()) for run in runs]
     lines = [f"{len(runs)} runs, {sft[0]['episodes']} evaluation episodes per policy and β; mean over runs ± standard error",
-             f"{'':<20}{'success %':^17}{'per hour':^12}{'throughput ×':^17}{'failures ×':^17}{'throughput ×':^17}",
-             f"{'':<20}{'':^17}{'':^12}{'of offline+SFT':^17}{'of offline+SFT':^17}{'of best before':^17}"]
+             f"{'':<20}{'success %':^17}{'failed early %':^17}{'per hour':^12}{'throughput ×':^17}{'failures ×':^17}{'throughput ×':^17}",
+             f"{'':<20}{'':^17}{'':^17}{'':^12}{'of offline+SFT':^17}{'of offline+SFT':^17}{'of best before':^17}"]
     for name, beta in runs[0]:
         x = [run[name, beta] for run in runs]
         throughput, failures = [a["throughput"] for a in x], [1 - a["success"] for a in x]
         lines.append(f"{name + ('' if beta is None else f' β={beta:g}'):<20}"
-                     + spread([100 * a["success"] for a in x], 1, 17) + spread(throughput, 0, 12)
+                     + spread([100 * a["success"] for a in x], 1, 17) + spread([100 * a["failed_early"] for a in x], 1, 17)
+                     + spread(throughput, 0, 12)
                      + spread(ratios(throughput, [b["throughput"] for b in sft]), 2, 17)
                      + spread(ratios(failures, [1 - b["success"] for b in sft]), 2, 17)
                      + spread(ratios(throughput, [b["throughput"] for b in best]), 2, 17))
+    lines.append("correlation of the last V with the return, held out: " + ", ".join("–" if x is None else f"{x:.2f}" for x in value))
     return "\n".join(lines)
 
 

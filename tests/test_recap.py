@@ -358,6 +358,8 @@ def test_score_against_a_bootstrap():
     assert result["success"] == pytest.approx(ok.mean())
     assert result["throughput"] == pytest.approx(ok.sum() / (T.sum() / 36000))      # 10 Hz
     assert result["mean_seconds"] == pytest.approx(T[ok].mean() / 10)
+    ended = [episode(50, success=False), episode(49, success=False), episode(20, success=False), episode(50), episode(30)]
+    assert score(ended)["failed_early"] == 2 / 5              # the first one ran out of time: its limit is 50
     picks = rng.integers(0, 300, (2000, 300))
     throughputs = ok[picks].sum(1) / (T[picks].sum(1) / 36000)
     assert result["throughput_se"] == pytest.approx(throughputs.std(), rel=0.1)
