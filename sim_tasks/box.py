@@ -9,7 +9,8 @@ BOX = TaskSpec(
         Stage("build box", handles=((-0.30, 0.56), (0.30, 0.56)), goals=((-0.12, 0.42), (0.12, 0.42))),
         Stage("label box", handles=((-0.12, 0.42), (0.34, 0.34)), goals=((-0.12, 0.42), (0.08, 0.46)),
               arms=(False, True)),
-        Stage("place box", handles=((-0.12, 0.42), (0.12, 0.42)), goals=((-0.28, 0.66), (-0.08, 0.66))),
+        # grasped at its far corners: neither hand is there already
+        Stage("place box", handles=((-0.24, 0.34), (0.22, 0.34)), goals=((-0.28, 0.66), (-0.08, 0.66))),
     ))
 
 
