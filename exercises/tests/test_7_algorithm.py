@@ -117,6 +117,7 @@ def run_it(monkeypatch):
             "new_value": lambda s: Net(), "new_policy": lambda s, **size: Net(), "train_value": train("value"),
             "train_policy": train("policy"), "label": label, "all_positive": lambda episodes: "all positive", "collect_iteration": collect,
             "multi_task_demonstrations": lambda s: [Data("mixed demonstration")],
+            "collect_items": lambda s, seeds, operator_skill=None, **rest: [Data("good demonstration" if operator_skill is recap.GOOD else "rollout")],
             "demonstrate": lambda s, task, skill, *rest: [Data("good demonstration" if skill is recap.GOOD else "mixed demonstration")],
             "evaluate": lambda run, name, policy, beta=1.0, **rest: did["evaluated"].append((name, list(policy.diary), beta)),
             "evaluate_demonstrations": nothing, "check_value": nothing, "count_labels": nothing, "heldout_rollouts": nothing}
