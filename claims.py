@@ -16,9 +16,12 @@ T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 def ratio(above, below):
     """Ratio of paired positive numbers, one pair per seed: geometric mean, and a 95 % interval from a t test of its log.
 
-    low and high are None for a single pair.
+    low and high are None for a single pair, and where a number is 0 (then the ratio is that of the means, NaN for 0 / 0).
     """
-    d = np.log(np.maximum(above, 1e-9)) - np.log(np.maximum(below, 1e-9))                          # (n,)
+    above, below = np.asarray(above, float), np.asarray(below, float)
+    if (above <= 0).any() or (below <= 0).any():
+        return {"ratio": float(above.mean() / below.mean()) if below.any() else math.nan, "low": None, "high": None, "n": len(above)}
+    d = np.log(above) - np.log(below)                         # (n,)
     n, middle = len(d), d.mean()
     half = None if n < 2 else T_975[min(n, 10) - 2] * d.std(ddof=1) / math.sqrt(n)
     low, high = (None, None) if half is None else (math.exp(middle - half), math.exp(middle + half))
@@ -33,6 +36,8 @@ def failures(row):
 
 def text_of(x):
     """A `ratio` as text."""
+    if math.isnan(x["ratio"]):
+        return "undefined"
     return f"× {x['ratio']:.2f}" + ("" if x["low"] is None else f" [{x['low']:.2f}, {x['high']:.2f}]")
 
 

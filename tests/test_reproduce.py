@@ -39,6 +39,8 @@ def test_ratio_by_hand():
     assert x["low"] == pytest.approx(math.exp(2 - 4.303 / math.sqrt(3)), rel=0.01)
     assert x["high"] == pytest.approx(math.exp(2 + 4.303 / math.sqrt(3)), rel=0.01)
     assert ratio([3.0], [2.0])["low"] is None               # one seed has no interval
+    assert ratio([3.0, 0.0], [2.0, 1.0]) == {"ratio": 1.0, "low": None, "high": None, "n": 2}
+    assert math.isnan(ratio([0.0], [0.0])["ratio"]) and claims.text_of(ratio([0.0], [0.0])) == "undefined"
 
 
 @pytest.mark.parametrize("n", [3, 5])
