@@ -50,7 +50,7 @@ from sim_tasks.arms import BODIES, CONTROL_HZ, STATIC, World
 from sim_tasks.demonstrator import GOOD, MIXED, Operator
 from sim_tasks.render import draw, write_gif
 from training import (draw_prompts, episode_seeds, flow_loss_by_eta, generator, optimise, perceive, predict_values,
-                      stack_steps, web_batches)
+                      stack_steps, value_logits, web_batches)
 from value import ValueConfig, ValueFunction, value_loss
 
 
@@ -305,12 +305,9 @@ def correlation(value, episodes, s):
 
 def mean_value_loss(value, episodes, s):
     """Eq. (1) over all steps of `episodes`: what overfits when data are few."""
-    steps = stack_steps(episodes, s.device, cameras=value.config.cameras)
-    R = torch.as_tensor(np.concatenate(episode_returns(episodes, s)), dtype=torch.float32, device=s.device)
-    with torch.no_grad():
-        logits = [value({key: x[i:i + 4096] for key, x in steps.items()}, steps["prompt"][i:i + 4096])
-                  for i in range(0, len(R), 4096)]
-        return value_loss(torch.cat(logits), R).item()                                    # (M, B), (M,)
+    logits = torch.cat(value_logits(value, episodes))                                     # (M, B)
+    R = torch.as_tensor(np.concatenate(episode_returns(episodes, s)), dtype=torch.float32, device=logits.device)   # (M,)
+    return value_loss(logits, R).item()
 
 
 def eq3_loss(policy, batch, omega, eta, tokens=1.0, weight=None):
@@ -594,18 +591,22 @@ def count_labels(run, labels, episodes, k):
         "positive_given_good": judged(0), "positive_given_bad": judged(1)})
 
 
-def write_metrics(run):
+def write_metrics(run, **rest):
     """metrics.json: everything that the run measured."""
     metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": run.seconds(),
-               "stages": run.stages, "value": run.value_report | run.value_report[f"V_{run.settings.iterations or 'pre'}"],
-               "labels": run.labels}
+               "stages": run.stages} | rest
     write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))
     return metrics
 
 
+def write_recap_metrics(run):
+    """... of Algorithm 1: with V's checks, the last one's at the top, and the labels."""
+    return write_metrics(run, value=run.value_report | run.value_report[f"V_{run.settings.iterations or 'pre'}"], labels=run.labels)
+
+
 def finish(run):
     """metrics.json, the pictures, the table."""
-    metrics = write_metrics(run)
+    metrics = write_recap_metrics(run)
     draw_pictures(run, metrics)
     print(f"\n{table(metrics)}\n\n{run.out}: metrics.json, datasets and checkpoints (.npz), learning_curve.png, "
           "value_trace.png, before.gif, after.gif")
@@ -613,9 +614,7 @@ def finish(run):
 
 def finish_generalist(run, specialists):
     """metrics.json of the generalist, and a table: each task's specialist (its last stage) and the generalist."""
-    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": run.seconds(),
-               "stages": run.stages, "specialists": specialists}
-    write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))
+    write_metrics(run, specialists=specialists)
     for (task, theirs), ours in zip(specialists.items(), run.stages):
         for name, x in (("specialist", theirs), ("generalist", ours)):
             print(f"{task:<14}{name:<12}{x['success']:>7.1%} ± {x['success_se']:<6.1%}{x['throughput']:>6.0f} ± {x['throughput_se']:<4.0f}")

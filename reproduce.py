@@ -78,37 +78,36 @@ def shared_path(settings, name):
     return os.path.join(CACHE, "shared", f"{name}-{digest(settings.pretraining, *values)}.npz")
 
 
-def make_run(settings, work=None):
-    """Make, or go on with, the run of these settings; then work(run) in its folder, if given.  -> its folder
-
-    What it prints goes to log.txt in the folder.
-    """
+@contextlib.contextmanager
+def opened(settings, folder):
+    """The `Run` in `folder`, made if need be; what is printed meanwhile goes to its log.txt."""
     torch.set_num_threads(1)
-    folder = folder_of(settings)
     os.makedirs(folder, exist_ok=True)
-    os.makedirs(os.path.join(CACHE, "shared"), exist_ok=True)
     with open(os.path.join(folder, "log.txt"), "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        run = Run(settings, folder, recap.KINDS)
+        yield Run(settings, folder, recap.KINDS)
+
+
+def make_run(settings, work=None):
+    """Make, or go on with, the run of these settings; then work(run) in its folder, if given."""
+    os.makedirs(os.path.join(CACHE, "shared"), exist_ok=True)
+    with opened(settings, folder_of(settings)) as run:
         run.json("settings", lambda: asdict(settings))
         if not os.path.exists(run.path("metrics.json")):
-            for name in SHARED:
-                path = shared_path(settings, name)
-                if os.path.exists(path) and not os.path.exists(run.path(f"{name}.npz")):
-                    _copy(path, run.path(f"{name}.npz"))
+            files = [(shared_path(settings, name), run.path(f"{name}.npz")) for name in SHARED]
+            for shared, own in files:
+                _copy(shared, own)
             recap.recap(run)
-            for name in SHARED:
-                path = shared_path(settings, name)
-                if os.path.exists(run.path(f"{name}.npz")) and not os.path.exists(path):
-                    _copy(run.path(f"{name}.npz"), path)
-            recap.write_metrics(run)
+            for shared, own in files:
+                _copy(own, shared)
+            recap.write_recap_metrics(run)
         if work is not None:
             work(run)
-    return folder
 
 
 def _copy(source, target):
-    """All or nothing, as every file here."""
-    recap.write_atomically(target, lambda temporary: shutil.copyfile(source, temporary), ".npz")
+    """If there is a source and no target yet; all or nothing, as every file here."""
+    if os.path.exists(source) and not os.path.exists(target):
+        recap.write_atomically(target, lambda temporary: shutil.copyfile(source, temporary), ".npz")
 
 
 def make_runs(all_settings, jobs, work=None):
@@ -128,16 +127,28 @@ def make_runs(all_settings, jobs, work=None):
     return [folder_of(settings) for settings in all_settings]
 
 
-def metrics_of(folder):
-    with open(os.path.join(folder, "metrics.json")) as file:
+def read_json(*path):
+    with open(os.path.join(*path)) as file:
         return json.load(file)
+
+
+def network_of(folder, name):
+    return load_network(os.path.join(folder, f"{name}.npz"), recap.KINDS)[0]
+
+
+def data_of(run):
+    """D_ℓ of a finished run: D_0 to D_K."""
+    return [e for k in range(run.settings.iterations + 1) for e in load_dataset(run.path(f"D_{k}.npz"))]
+
+
+def metrics_of(folder):
+    return read_json(folder, "metrics.json")
 
 
 def stage_of(folder, name, beta):
-    if beta is None:          # demonstrations: not evaluated, counted
+    if beta is None:          # demonstrations: of operators, no policy's file
         return next(x for x in metrics_of(folder)["stages"] if x["name"] == name)
-    with open(os.path.join(folder, f"eval_{name}_beta{beta:g}.json")) as file:
-        return json.load(file)
+    return read_json(folder, f"eval_{name}_beta{beta:g}.json")
 
 
 # ---------------------------------------------------------------- numbers
@@ -149,20 +160,21 @@ def spread(values):
     return {"mean": float(values.mean()), "se": error if error is None else float(error), "n": len(values)}
 
 
-def rows_of(folders, stages):
-    """{(name, β): per-seed success and throughput, and their spreads} over the runs of one task and other seeds.
+def row_of(folders, name, beta=1.0):
+    """One stage over the runs of one task and other seeds: per-seed success and throughput, and their spreads.
 
     se_evaluation: the mean standard error of one seed's own evaluation, beside the spread between seeds.
     """
-    rows = {}
-    for name, beta in stages:
-        x = [stage_of(folder, name, beta) for folder in folders]
-        rows[f"{name} β={beta:g}" if beta is not None else name] = {
-            key: spread([a[key] for a in x]) | {"se_evaluation": float(np.mean([a[f"{key}_se"] for a in x])),
+    x = [stage_of(folder, name, beta) for folder in folders]
+    return {key: spread([a[key] for a in x]) | {"se_evaluation": float(np.mean([a[f"{key}_se"] for a in x])),
                                                 "values": [a[key] for a in x]} for key in ("success", "throughput")} | {
-            "per_stage_success": [a["per_stage_success"] for a in x], "episodes": x[0]["episodes"],
-            "subtask_accuracy": [a.get("subtask_accuracy") for a in x]}
-    return rows
+        "per_stage_success": [a["per_stage_success"] for a in x], "episodes": x[0]["episodes"],
+        "subtask_accuracy": [a.get("subtask_accuracy") for a in x]}
+
+
+def rows_of(folders, stages):
+    """{"NAME β=b" or "NAME": `row_of`} of several stages [(name, β or None), ...]."""
+    return {name if beta is None else f"{name} β={beta:g}": row_of(folders, name, beta) for name, beta in stages}
 
 
 def table(rows, base=None):
@@ -194,10 +206,7 @@ class Options:
     def read(self, name):
         """results/NAME.json, or None.  {"seeds", "rows": {task or row: ...}}"""
         path = os.path.join(self.folder(RESULTS), f"{name}.json")
-        if not os.path.exists(path):
-            return None
-        with open(path) as file:
-            return json.load(file)
+        return read_json(path) if os.path.exists(path) else None
 
     def keep(self, name, rows):
         """Write results/NAME.json.  Tasks that --only left out stay as they were, if they have the same seeds.  -> rows"""
@@ -261,7 +270,7 @@ def ablation(name, o):
     for row, group in all_settings.items():
         folders, k = [folder_of(s) for s in group], group[0].iterations
         for stage, beta in (("rl_pretrained", 1.0), ("offline_rl_sft", 1.0), (f"recap_{k}", 1.0), (f"recap_{k}", group[0].beta)):
-            rows[f"{row} | {stage} β={beta:g}"] = next(iter(rows_of(folders, [(stage, beta)]).values()))
+            rows[f"{row} | {stage} β={beta:g}"] = row_of(folders, stage, beta)
         reports = [metrics_of(folder) for folder in folders]
         values[row] = {f"{v} {key}": spread([x["value"][v][key] for x in reports]) for v in ("V_pre", f"V_{k}")
                        for key in ("heldout_correlation", "heldout_loss", "train_loss")}
@@ -344,24 +353,20 @@ def methods(A, positive, success, reference):
             | {f"PPO ε={e:g}": dict(loss=ppo(e), columns={"advantage": A}) for e in EPSILONS})
 
 
-def extract(run, names=None):
-    """Every method of `methods` (or only `names`) on the data and labels of the run's last iteration, from the supervised
+def extract(run):
+    """Every method of `methods` on the data and labels of the run's last iteration, from the supervised
     network; as many steps as RECAP's.  Each leaves eval_NAME_beta1.json in the run's folder.
     """
     s, K = run.settings, run.settings.iterations
-    D = [e for k in range(K + 1) for e in load_dataset(run.path(f"D_{k}.npz"))]
-    load = lambda name: load_network(run.path(f"{name}.npz"), recap.KINDS)[0]
-    V = load(f"V_{K}")
+    D, V, start = data_of(run), network_of(run.out, f"V_{K}"), network_of(run.out, "supervised_pre")
     A = torch.as_tensor(np.concatenate(recap.step_advantages(V, D, s, s.lookahead)), dtype=torch.float32)   # (M,)
     labels = recap.label(V, D, s, K)
     success = np.concatenate([np.full(len(e), e.success) for e in D])                              # (M,)
-    start = load("supervised_pre")
     for name, arguments in methods(A, np.concatenate(labels.positive), success, copy.deepcopy(start).requires_grad_(False)).items():
-        if names is None or name in names:
-            file = name.replace(" ", "_")
-            pi = run.net(f"baseline_{file}", lambda: recap.train_policy(copy.deepcopy(start), D, s, s.policy_steps, labels,
-                                                                        dropout=1.0, **arguments))
-            recap.evaluate(run, file, pi, indicator=None)
+        file = name.replace(" ", "_")
+        pi = run.net(f"baseline_{file}", lambda: recap.train_policy(copy.deepcopy(start), D, s, s.policy_steps, labels,
+                                                                    dropout=1.0, **arguments))
+        recap.evaluate(run, file, pi, indicator=None)
 
 
 def fig11(o):
@@ -371,7 +376,7 @@ def fig11(o):
     K, beta = group[0].iterations, group[0].beta
     rows = rows_of(folders, [("supervised", 1.0), ("supervised_sft", 1.0), ("offline_rl_sft", 1.0), (f"recap_{K}", 1.0), (f"recap_{K}", beta)])
     for name in methods(torch.arange(2.0), None, None, None):
-        rows[name] = next(iter(rows_of(folders, [(name.replace(" ", "_"), 1.0)]).values()))
+        rows[name] = row_of(folders, name.replace(" ", "_"))
     print(f"n = {len(o.seeds)} seeds {tuple(o.seeds)}, {group[0].episodes} evaluation episodes each; mean ± s.e. over seeds")
     print(table(rows, base="offline_rl_sft β=1"))
     print("subtask accuracy: " + ", ".join(f"{name} {np.mean(row['subtask_accuracy']):.3f}" for name, row in rows.items()))
@@ -402,15 +407,18 @@ def drops_find_mistakes(V, mistakes):
     return float((rank[wrong].sum() - n * (n + 1) / 2) / (n * (~wrong).sum())) if 0 < n < len(wrong) else None
 
 
+def rollouts_for_drops(s, folder):
+    """Fresh rollouts of π⁰.  -> seeds, episodes"""
+    seeds = recap.episode_seeds(s.seed, "drops", min(s.episodes, 150))
+    return seeds, recap.collect(s, sim_tasks.TASKS[s.task], seeds, network_of(folder, "pi_0"), iteration=1, purpose="drops")
+
+
 def value_checks(run):
     """AUC of drops, for V^1 on fresh rollouts of π⁰ -> drops.json in the run's folder."""
     def make():
-        s = run.settings
-        spec, seeds = sim_tasks.TASKS[s.task], recap.episode_seeds(s.seed, "drops", min(s.episodes, 150))
-        value, policy = (load_network(run.path(f"{name}.npz"), recap.KINDS)[0] for name in ("V_1", "pi_0"))
-        episodes = recap.collect(s, spec, seeds, policy, iteration=1, purpose="drops")
-        record = mistakes(spec, seeds, episodes)
-        V = recap.predict_values(value, episodes)
+        seeds, episodes = rollouts_for_drops(run.settings, run.out)
+        record = mistakes(sim_tasks.TASKS[run.settings.task], seeds, episodes)
+        V = recap.predict_values(network_of(run.out, "V_1"), episodes)
         # the failure and the success with the most mistakes make the picture
         most = lambda ok: max([i for i, e in enumerate(episodes) if e.success == ok], key=lambda i: record[i].sum(), default=None)
         return {"auc": drops_find_mistakes(V, record), "mistakes": int(sum(m.sum() for m in record)), "steps": int(sum(map(len, V))),
@@ -424,18 +432,14 @@ def fig4(o):
     make_runs([s for group in groups.values() for s in group], o.jobs, value_checks)
     result = {}
     for task, group in groups.items():
-        checks = []
-        for s in group:
-            with open(os.path.join(folder_of(s), "drops.json")) as file:
-                checks.append(json.load(file))
+        checks = [read_json(folder_of(s), "drops.json") for s in group]
         result[task] = {"auc": spread([x["auc"] for x in checks if x["auc"] is not None]), "mistakes": sum(x["mistakes"] for x in checks),
                         "steps": sum(x["steps"] for x in checks)}
         print(f"{task:<14} AUC of drops of V for mistakes {result[task]['auc']['mean']:.3f} ± {result[task]['auc']['se'] or 0:.3f}, "
               f"{result[task]['mistakes']} mistakes in {result[task]['steps']} steps, n = {len(o.seeds)} seeds")
-        s, spec = group[0], sim_tasks.TASKS[task]
-        load = lambda name: load_network(os.path.join(folder_of(s), f"{name}.npz"), recap.KINDS)[0]
-        episodes = recap.collect(s, spec, recap.episode_seeds(s.seed, "drops", min(s.episodes, 150)), load("pi_0"), iteration=1, purpose="drops")
-        o.draw(f"fig4_{task}", recap.value_figure, load("V_1"), [episodes[i] for i in checks[0]["shown"]])
+        folder = folder_of(group[0])
+        _, episodes = rollouts_for_drops(group[0], folder)
+        o.draw(f"fig4_{task}", recap.value_figure, network_of(folder, "V_1"), [episodes[i] for i in checks[0]["shown"]])
     o.keep("fig4", result)
 
 
@@ -447,10 +451,10 @@ BETAS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0)
 def sweep_beta(run):
     """Evaluate the last policy at every β of BETAS, and how often its chunks leave the support of the data."""
     s, K = run.settings, run.settings.iterations
-    policy = load_network(run.path(f"pi_{K}.npz"), recap.KINDS)[0]
+    policy = network_of(run.out, f"pi_{K}")
     for beta in BETAS:
         recap.evaluate(run, f"recap_{K}", policy, beta)
-    run.json("edges", lambda: edges(s, policy, [e for k in range(K + 1) for e in load_dataset(run.path(f"D_{k}.npz"))]))
+    run.json("edges", lambda: edges(s, policy, data_of(run)))
 
 
 @torch.no_grad()
@@ -477,10 +481,7 @@ def cfg(o):
         group = [settings_for(task, seed, o.quick) for seed in o.seeds]
         folders, K = make_runs(group, o.jobs, sweep_beta), group[0].iterations
         rows = rows_of(folders, [(f"recap_{K}", beta) for beta in BETAS])
-        outside = []
-        for folder in folders:
-            with open(os.path.join(folder, "edges.json")) as file:
-                outside.append(json.load(file))
+        outside = [read_json(folder, "edges.json") for folder in folders]
         for beta in BETAS:
             rows[f"recap_{K} β={beta:g}"]["outside"] = spread([x[f"{beta:g}"] for x in outside])
         print(f"\n{task}: n = {len(o.seeds)} seeds\n{table(rows)}\noutside the central 99 % of the data: "
@@ -493,12 +494,10 @@ def make_generalist(group):
     """`recap.generalist` on the finished specialists of one seed, with as many steps as pre-training and one fine-tuning
     of a specialist together.  group: their settings.  -> its folder
     """
-    torch.set_num_threads(1)
     s = replace(group[0], pretraining_steps=group[0].pretraining_steps + group[0].policy_steps)
     folder = os.path.join(CACHE, f"generalist-{s.seed}-{digest(asdict(s), [x.task for x in group])}")
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, "log.txt"), "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        recap.generalist(Run(s, folder, recap.KINDS), [folder_of(x) for x in group])
+    with opened(s, folder) as run:
+        recap.generalist(run, [folder_of(x) for x in group])
     return folder
 
 
@@ -512,8 +511,8 @@ def generalist(o):
     for i, task in enumerate(tasks):
         specialists = [folder_of(group[i]) for group in groups]
         K, beta = groups[0][i].iterations, groups[0][i].beta
-        rows[f"{task}: specialist"] = next(iter(rows_of(specialists, [(f"recap_{K}", beta)]).values()))
-        rows[f"{task}: generalist"] = next(iter(rows_of(folders, [(f"generalist_{task}", beta)]).values()))
+        rows[f"{task}: specialist"] = row_of(specialists, f"recap_{K}", beta)
+        rows[f"{task}: generalist"] = row_of(folders, f"generalist_{task}", beta)
     print(f"n = {len(o.seeds)} seeds {tuple(o.seeds)}, each at its recommended β\n{table(rows)}")
     o.keep("generalist", rows)
 

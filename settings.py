@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 
 import sim_tasks
 from backbone import CAMERAS
-from policy import PolicyConfig
+from policy import FLOW_WEIGHTS, PolicyConfig
 from sim_tasks.demonstrator import METADATA
 
 
@@ -95,7 +95,7 @@ class Settings:
         check("ask", words("ask", METADATA) and len(self.ask.split()) <= 2, "up to two of " + ", ".join(METADATA))
         check("ask", self.metadata or not self.ask, "nothing without --metadata: no network would know the words")
         for name, known in (("restart", ("pretrained", "last")), ("output", ("clean", "velocity")),
-                            ("flow_weight", ("clean", "constant", "paper"))):
+                            ("flow_weight", FLOW_WEIGHTS)):
             check(name, getattr(self, name) in known, " or ".join(known))
         check("metadata_dropout", 0 <= self.metadata_dropout <= 1, "a number in [0, 1]")
         check("web", 0 <= self.web <= 4, "a number in [0, 4]")

@@ -123,15 +123,17 @@ def optimise(network, draw_loss, n_steps, learning_rate, name):
 
 
 @torch.no_grad()
+def value_logits(value, episodes):
+    """Logits of p_φ(V | o_t, ℓ) of all steps in a row: list of tensors (m, B), a few thousand steps each."""
+    steps = stack_steps(episodes, next(value.parameters()).device, cameras=value.config.cameras)
+    batches = ({key: x[i:i + 4096] for key, x in steps.items()} for i in range(0, len(steps["prompt"]), 4096))
+    return [value(batch, batch["prompt"]) for batch in batches]
+
+
 def predict_values(value, episodes):
     """V(o_t, ℓ) of every step: list of float (T,), one per episode."""
-    device = next(value.parameters()).device
-    steps = stack_steps(episodes, device, cameras=value.config.cameras)
-    prompt, out = steps["prompt"], []
-    for i in range(0, len(prompt), 4096):
-        batch = {key: x[i:i + 4096] for key, x in steps.items()}
-        out.append(expected_value(value(batch, batch["prompt"])).cpu().numpy())
-    return np.split(np.concatenate(out).astype(float), np.cumsum([len(e) for e in episodes])[:-1])
+    V = np.concatenate([expected_value(logits).cpu().numpy() for logits in value_logits(value, episodes)])    # (M,)
+    return np.split(V.astype(float), np.cumsum([len(e) for e in episodes])[:-1])
 
 
 @torch.no_grad()
