@@ -35,7 +35,7 @@ def awr_weights(advantages, temperature, max_weight=20.0):
 
 
 def awr_loss(policy, batch, omega, eta):
-    """Weighted imitation: batch["weight"] (B,) is `awr_weights` of the steps, scaled to mean 1 over the dataset."""
+    """Weighted imitation: batch["weight"] (B,) is `awr_weights` of the steps, scaled to mean 1 over the dataset.  -> scalar"""
     return (batch["weight"] * _negative_bound(policy, batch, omega, eta)).mean()
 
 
