@@ -84,7 +84,7 @@ def recap(run):
 
     # D_ℓ begins with demonstrations of its own, better than those of ℓ in D_demo (Sec. VI-B: "high-quality SFT")
     sft_seeds = episode_seeds(s.seed, f"sft {s.task}", s.demonstrations)
-    D = run.data("D_0", lambda: collect_items(s, sft_seeds, operator_skill=GOOD))                       # line 3
+    D = run.data("D_0", lambda: collect_items(s, sft_seeds, operator_skill=GOOD))                                # line 3
     # line 4; nothing reads it: Algorithm 1 labels line 5's data by it, but Sec. V-D fixes I_t = True in this stage
     run.net("V_0", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))
     pi = run.net("pi_0", lambda: train_policy(                                                                   # line 5
@@ -199,7 +199,8 @@ def returns(length, success, max_length, c_fail=None, clip=False):
 
     R' = R / (max_length + c_fail); c_fail in steps, None is max_length.  With None successes lie in [-1/2, 0] and
     failures in [-1, -1/2]: no failed step outranks a successful one.  clip=True is the variant max(R / max_length, -1),
-    which puts all steps of a failure at -1 where c_fail >= max_length.  The paper does not say how it fills the range.
+    which puts all steps of a failure at -1 where c_fail >= max_length.  (The paper normalises "per task based on the
+    maximum episode length" and does not say how C_fail enters.)
     ValueError where success is None (not labelled) or length exceeds max_length.
     """
     if not 1 <= length <= max_length:
@@ -280,7 +281,7 @@ def label(value, episodes, s, iteration):
     """
     n = None if iteration == 0 else s.lookahead
     A = step_advantages(value, episodes, s, n)
-    epsilon, rng = {}, np.random.default_rng([22, s.seed])
+    epsilon, rng = {}, np.random.default_rng([22, s.seed])                               # rng: for the 10,000 steps
     for task in sorted({e.task for e in episodes}):
         newest = max(e.iteration for e in episodes if e.task == task) if iteration is None else iteration
         mine = [a for a, e in zip(A, episodes) if e.task == task
