@@ -450,12 +450,15 @@ def _label(run, stations, log, lengths, source, iteration):
 def record(station, begin, policy, n, **how):
     """n episodes in a row.  begin(i): puts the scene of episode i back -> the operator, or None; how: arguments of `drive`.
 
-    Yields every `Run` with an episode, to be saved before the next begins.  An error is raised after its run was yielded;
-    "discard and redo" begins the same episode again.
+    A policy that keeps something from chunk to chunk has begin(), called before every episode.  Yields every `Run` with an
+    episode, to be saved before the next begins.  An error is raised after its run was yielded; "discard and redo" begins the
+    same episode again.
     """
     for i in range(n):
         run = Run(redo=True)
         while run.redo:
+            if hasattr(policy, "begin"):
+                policy.begin()
             run = drive(station, policy, operator=begin(i), **how)
             if run.episodes:
                 yield run

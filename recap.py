@@ -104,7 +104,8 @@ def recap(run):
         start = pi_pre if s.restart == "pretrained" else pi
         pi = run.net(f"pi_{k}", lambda: train_policy(copy.deepcopy(start), D, s, s.policy_steps, labels))        # line 9
         evaluate(run, f"recap_{k}", pi)
-        evaluate(run, f"recap_{k}", pi, s.beta)
+        if s.beta != 1:
+            evaluate(run, f"recap_{k}", pi, s.beta)
 
 
 def supervised(run, D_demo, D):
@@ -287,7 +288,8 @@ def label(value, episodes, s, iteration):
         mine = [a for a, e in zip(A, episodes) if e.task == task
                 and (iteration == 0 or (e.source == "autonomous" and e.iteration == newest))]
         if not mine:
-            raise ValueError(f"episodes: no autonomous one of task {task!r} in iteration {iteration}, expected some for ε_ℓ")
+            raise ValueError(f"episodes: no autonomous one of task {task!r} in iteration {newest if iteration is None else iteration}, "
+                             "expected some for ε_ℓ")
         pool = np.concatenate(mine)                                                      # (M,)
         if iteration == 0:
             pool = rng.choice(pool, min(10_000, len(pool)), replace=False)
@@ -427,10 +429,14 @@ class Actor:
     """
 
     def __init__(self, s, prompts, policy, beta=1.0, indicator=True, g=None):
-        self.s, self.policy, self.beta, self.indicator, self.g, self.calls = s, policy, beta, indicator, g, 0
+        self.s, self.policy, self.beta, self.indicator, self.g = s, policy, beta, indicator, g
         self.device = next(policy.parameters()).device
         self.prompt = torch.tensor([encode(text, PROMPT_LENGTH) for text in prompts], device=self.device)
-        self.subtask = torch.zeros(len(prompts), SUBTASK_LENGTH, dtype=torch.long, device=self.device)
+        self.begin()
+
+    def begin(self):
+        """A new episode: ℓ̂ of the last one is forgotten."""
+        self.calls, self.subtask = 0, torch.zeros(len(self.prompt), SUBTASK_LENGTH, dtype=torch.long, device=self.device)
 
     def __call__(self, observation, live, frozen=None):
         policy, n = self.policy, len(live)

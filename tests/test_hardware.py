@@ -641,6 +641,18 @@ def test_a_copy_does_not_notice_that_another_is_over():
     assert np.allclose(act(live)[1:], act(live | True)[1:], atol=1e-5) and not act(live)[0].any()
 
 
+def test_an_actor_begins_every_episode_with_a_new_subtask(monkeypatch):
+    """Chunks per ℓ̂ are counted from the beginning of the episode, not across episodes."""
+    s, spec, predicted = Settings(subtask_every=2), sim_tasks.TASKS["fold_shirt"], []
+    monkeypatch.setattr(recap, "predict_subtask", lambda policy, seen, prompt: predicted.append(1) or torch.zeros(1, 2, dtype=torch.long))
+    act, seen = recap.Actor(s, [spec.prompt], VLA().eval()), World(spec, [1]).observe()
+    for _ in range(2):                       # two episodes of three chunks: ℓ̂ before the first and the third of each
+        act.begin()
+        for _ in range(3):
+            act(seen, np.array([True]))
+    assert len(predicted) == 4
+
+
 def test_collect_passes_on_what_went_wrong():
     def broken(*x):
         raise MemoryError("no")
@@ -879,7 +891,8 @@ def test_discard_and_redo(tmp_path):
     """redo, yes, no, then an error: three scenes, one of them twice; every episode is yielded before anything is raised."""
     arms, begun = Still(WIDE), []
     script = Script(answers=[REDO, True, False, True])
-    policy, where = rising(4), str(tmp_path / "d.npz")
+    policy, where, told = rising(4), str(tmp_path / "d.npz"), []
+    policy.begin = lambda: told.append(len(begun))      # a policy that wants to know is told before each
 
     def begin(i):
         begun.append(i)
@@ -895,7 +908,7 @@ def test_discard_and_redo(tmp_path):
         for run in record(station, begin, policy, 5, execute=4, hz=50, lead=2, clock=arms.clock, start=background(arms.clock, 0.0)):
             kept += run.episodes
             hardware.save_dataset(kept, where)
-    assert begun == [0, 0, 1, 2] and [(e.success, len(e)) for e in load_dataset(where)] == [(True, 10), (False, 10), (True, 4)]
+    assert begun == [0, 0, 1, 2] and told == [0, 1, 2, 3] and [(e.success, len(e)) for e in load_dataset(where)] == [(True, 10), (False, 10), (True, 4)]
 
 
 # ---------------------------------------------------------------- operators
