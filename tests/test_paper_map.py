@@ -2,9 +2,9 @@
 import ast
 import functools
 import importlib
+import inspect
 import math
 import re
-from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ import torch
 import recap
 from backbone import PROMPT_LENGTH, SUBTASK_LENGTH
 from baselines import spo_loss
-from policy import PolicyConfig, VLA, draw_noise, flow_matching_loss, guided, integrate, noised, sample_actions
+from policy import PolicyConfig, VLA, draw_noise, flow_matching_loss, guided, integrate, noised, predict_subtask, sample_actions
 from recap import advantages, indicators, returns, rewards, threshold
 from settings import Settings
 from value import ValueConfig, discretize, support
@@ -23,7 +23,7 @@ from value import ValueConfig, discretize, support
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {path.stem for path in ROOT.glob("*.py")} | {"sim_tasks"}
 PAGES = [ROOT / "README.md", ROOT / "PAPER_MAP.md", *sorted((ROOT / "exercises").rglob("*.md"))]
-FOR_READERS = [page for page in PAGES if "symptoms" not in page.parts]      # those of the hunts are made by hunt.py and tested there
+FOR_READERS = [page for page in PAGES if "symptoms" not in page.parts]      # test_exercises.py looks after those
 
 
 def read(path):
@@ -51,18 +51,15 @@ def spans(text):
 
 
 def resolve(name):
-    """The object that `module.name` or `module.Class.name` stands for; settings.Settings is also known as Settings."""
+    """The object that `module.name`, `module.Class.name` or `Settings.field` stands for; else an error."""
     first, *rest = name.split(".")
     if first == "Settings":
-        return {f.name: f for f in fields(Settings)}[".".join(rest)]
-    module = importlib.import_module(first)
-    while rest and isinstance(module, type(ast)) and not hasattr(module, rest[0]):      # sim_tasks.arms
-        module = importlib.import_module(f"{module.__name__}.{rest.pop(0)}")
-    return functools.reduce(lambda x, part: {f: x for f in getattr(x, "__dataclass_fields__", {})}.get(part) or getattr(x, part), rest, module)
+        return Settings.__dataclass_fields__[".".join(rest)]
+    return functools.reduce(getattr, rest, importlib.import_module(first))
 
 
 def is_dotted_name(span):
-    return re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", span) and span.split(".")[0] in MODULES | {"Settings"} and not span.endswith(".py")
+    return re.fullmatch(r"\w+(\.\w+)+", span) and span.split(".")[0] in MODULES | {"Settings"} and not span.endswith(".py")
 
 
 @functools.cache
@@ -98,7 +95,8 @@ def test_equations_are_read():
 
 # ---------------------------------------------------------------- the map
 
-MAP = {row[0]: row for row in rows(read(ROOT / "PAPER_MAP.md")) if re.fullmatch(r"(Algorithm|Eq\.|Sec\.|App\.|Fig\.) [\dA-Z-]+", row[0])}
+KEY = r"(Algorithm|Eq\.|Sec\.|App\.|Fig\.) [\dA-Z-]+"
+MAP = {row[0]: row for row in rows(read(ROOT / "PAPER_MAP.md")) if re.fullmatch(KEY, row[0])}
 TESTS = {name for path in (ROOT / "tests").glob("test_*.py") for name in re.findall(r"^def (test_\w+)", read(path), re.M)}
 EMPTY = {"Sec. VII", "App. A"}      # nothing to implement
 
@@ -128,7 +126,8 @@ def test_a_function_whose_docstring_names_an_equation_stands_in_its_row():
     missing = []
     for path in sorted(ROOT.glob("*.py")):
         for name, text in functions(path).items():
-            missing += [f"Eq. {n}: {path.stem}.{name}" for n in equations(text) if f"{path.stem}.{name}" not in spans(MAP[f"Eq. {n}"][2])]
+            missing += [(f"Eq. {n}", f"{path.stem}.{name}") for n in equations(text)
+                        if f"{path.stem}.{name}" not in spans(MAP[f"Eq. {n}"][2])]
     assert not missing, missing
 
 
@@ -147,6 +146,7 @@ def test_an_equation_is_named_in_the_notebook_of_its_row(n):
 
 # ---------------------------------------------------------------- names and links of all pages
 
+FOLDERS = (ROOT, ROOT / "exercises", ROOT / "exercises" / "hunts")      # where a page may take a name from
 LINKS = sorted({(page, target.split("#")[0]) for page in PAGES for target in re.findall(r"\]\(([^)\s]+)\)", prose(page))
                 if not target.startswith(("http", "#"))})
 
@@ -158,23 +158,23 @@ def test_a_link_leads_somewhere(page, target):
 
 @pytest.mark.parametrize("page", FOR_READERS, ids=lambda p: p.stem)
 def test_every_name_on_a_page_exists(page):
-    text, made = read(page), {"my_hidden_parameters.py"}      # by the reader
+    text, made = read(page), {"my_hidden_parameters.py"}      # by a teacher
     for span in spans(prose(page)):
         if is_dotted_name(span):
             instance = span.replace("policy.", "policy.VLA.")      # in the exercises `policy` is one
             resolve(instance if "STUDENT" in page.stem and hasattr(VLA, span.split(".")[1]) else span)
         elif re.fullmatch(r"[\w/.-]+\.(py|md|txt|ipynb)", span) and span not in made:
-            assert any((folder / span).exists() for folder in (page.parent, ROOT, ROOT / "exercises", ROOT / "exercises" / "hunts")), span
+            assert any((folder / span).exists() for folder in (page.parent, *FOLDERS)), span
         elif re.fullmatch(r"test_\w+", span):
             assert span in TESTS, span
     for script in re.findall(r"python (\S+\.py)\b", text):
         assert (ROOT / script).is_file(), script
     for target in re.findall(r"\bmake (demo|test\w*|slow|notebooks|clean)\b", text):
         assert re.search(rf"^{target}:", read(ROOT / "Makefile"), re.M), target
-    known = " ".join(read(path) for path in [*ROOT.glob("*.py"), *(ROOT / "exercises").rglob("*.py"), *(ROOT / "notebooks").glob("*.py")])
+    parsers = " ".join(read(path) for folder in (ROOT, ROOT / "notebooks", *FOLDERS) for path in folder.glob("*.py"))
     for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text):
-        setting = re.sub("^(no_)?", "", option[2:].replace("-", "_"))
-        assert setting in {f.name for f in fields(Settings)} or f'"{option}"' in known or option == "--help", option
+        setting = option[2:].replace("-", "_")
+        assert setting in Settings.__dataclass_fields__ or f'"{option}"' in parsers or option == "--help", option
 
 
 def test_the_readme_is_short_and_leads_to_the_map():
@@ -184,9 +184,10 @@ def test_the_readme_is_short_and_leads_to_the_map():
 
 def test_every_symbol_stands_in_the_glossary():
     table = " ".join(row[0] for row in rows(read(ROOT / "README.md").split("## Symbols")[1].split("\n## ")[0])[1:])
-    for symbol in "o_t q_t ℓ s ℓ̂ a_{t:t+H} a^ℓ H T r_t C_fail R_t R_t^B B v(b) p_φ V A N ε_ℓ I_t π_θ π_ref π̂ π_pre V_pre β α η ω a^{η,ω} f_θ α_η " \
-                  "w(η) D_demo D_ℓ K".split():
-        assert symbol in re.split(r"[,\s\[\]=]+", table) or symbol == "a^{η,ω}" and symbol in table, symbol
+    known = re.split(r"[\s\[\]=]+|,(?!ω)", table)
+    for symbol in ("o_t q_t ℓ s ℓ̂ a_{t:t+H} a^ℓ H T r_t C_fail R_t R_t^B B v(b) p_φ V A N ε_ℓ I_t "
+                   "π_θ π_ref π̂ π_pre V_pre β α η ω a^{η,ω} f_θ α_η w(η) D_demo D_ℓ K").split():
+        assert symbol in known, symbol
 
 
 def test_the_readmes_way_from_rollouts_to_evaluation_runs(tmp_path):
@@ -221,16 +222,16 @@ def text_at(place):
 
 
 def hops(place):
-    """From the README: 0 the page itself, 1 a page, module or function that it names, 2 what the map names."""
+    """From the README: 0 itself, 1 a page, module or function that it names, 2 what the map or that module's head names."""
     if place == "README.md":
         return 0
     names = lambda page: set(spans(read(page))) | {target for p, target in LINKS if p == page}
     if {place, f"{place}.py"} & names(ROOT / "README.md"):
         return 1
-    if place in names(ROOT / "PAPER_MAP.md"):
+    module, name = place.split(".")[0], place.split(".")[-1]
+    if place.startswith("Settings.") or place in names(ROOT / "PAPER_MAP.md"):      # settings.py is named in the README
         return 2
-    module = place.split(".")[0]      # the head of a module names the function: two hops
-    return 2 if place.split(".")[-1] in (importlib.import_module(module).__doc__ or "") or place.startswith("Settings.") else math.inf
+    return 2 if re.search(rf"\b{name}\b", importlib.import_module(module).__doc__) else math.inf
 
 
 HALF = torch.full((1, 8, 6), 0.5)
@@ -307,7 +308,8 @@ QUESTIONS = [
     ("Can a failure have a higher return than a success?", "recap.returns", "no failed step outranks a successful one",
      lambda: returns(1, False, 50).max() <= returns(50, True, 50).min()),
     ("By what are returns normalised?", "recap.returns", "normalised per task", lambda: returns(10, True, 20)[0] * 40 == -9),
-    ("Is there a discount?", "README.md", "there is no discount, as in the paper", lambda: np.allclose(np.diff(returns(9, True, 10)), 1 / 20)),
+    ("Is there a discount?", "README.md", "there is no discount, as in the paper",
+     lambda: np.allclose(np.diff(returns(9, True, 10)), 1 / 20)),
     ("How many bins, over which range?", "value", "B = 201 values from -1 to 0",
      lambda: ValueConfig().n_bins == 201 and (support()[0], support()[-1]) == (-1, 0)),
     ("What happens to a return outside the bins?", "value.discretize", "Raises ValueError for a value outside the support",
@@ -316,14 +318,17 @@ QUESTIONS = [
      lambda: pytest.raises(ValueError, rewards, 5, None, 50)),
     ("Which label do corrections get?", "recap.indicators", "True where the operator corrected",
      lambda: indicators(np.array([-1.0, -1.0]), 0.0, [True, False]).tolist() == [True, False]),
-    ("Which label do demonstrations get in fine-tuning?", "recap.label", "older data and demonstrations are judged by the same ε_ℓ", None),
+    ("Which label do demonstrations get in fine-tuning?", "recap.label",
+     "older data and demonstrations are judged by the same ε_ℓ", None),
     ("Which I_t does SFT have, and is it dropped there?", "recap", "SFT keeps the dropout",
      lambda: all(x.all() for x in recap.all_positive([np.zeros(4), np.zeros(2)]).positive)),
     ("What is V⁰ for?", "README.md", "is trained but not read by line 5", None),
     ("Where does π^k start?", "Settings.restart", "pretrained (Algorithm 1)", lambda: S.restart == "pretrained"),
-    ("Does V learn from corrected episodes?", "Settings.value_on_corrections", "V learns from corrected episodes, too", lambda: S.value_on_corrections),
+    ("Does V learn from corrected episodes?", "Settings.value_on_corrections", "V learns from corrected episodes, too",
+     lambda: S.value_on_corrections),
     ("Is old data ever dropped?", "data", "Nothing is ever dropped from D_ℓ", None),
-    ("Which action is recorded: the one asked for or the one sent?", "data.Episode", "actions are those *sent to the robot*", None),
+    ("Which action is recorded: the one asked for or the one sent?", "data.Episode",
+     "actions are those *sent to the robot*", None),
     ("What is π_ref, is there a network for it?", "README.md", "the mixture of all that acted in D", None),
     ("Does throughput count the time of failures?", "recap.score", "failures' time included",
      lambda: math.isclose(recap.score([Ran(60, True), Ran(60, False)])["throughput"], 30)),
@@ -331,8 +336,10 @@ QUESTIONS = [
      lambda: math.isclose(spo_loss(torch.tensor([math.log(3.0)]), torch.tensor([1.0]), 1.0).item(), -(3 - 4 / 2), rel_tol=1e-6)),
     ("Do evaluation episodes overlap with collected ones?", "training.episode_seeds", "never those of collected data",
      lambda: not set(recap.episode_seeds(0, "evaluation", 50)) & set(recap.episode_seeds(0, "mine", 50))),
-    ("Is ℓ̂ guided?", "README.md", "Guidance acts on the actions alone, not on ℓ̂", None),
-    ("How large are the networks?", "README.md", "225k weights for 4B + 860M", lambda: sum(p.numel() for p in VLA().parameters()) // 1000 == 225),
+    ("Is ℓ̂ guided?", "README.md", "Guidance acts on the actions alone, not on ℓ̂",
+     lambda: "beta" not in inspect.signature(predict_subtask).parameters),
+    ("How large are the networks?", "README.md", "225k weights for 4B + 860M",
+     lambda: sum(p.numel() for p in VLA().parameters()) // 1000 == 225),
 ]
 
 
