@@ -77,20 +77,22 @@ def functions(path):
     return found
 
 
-def equations(text):
-    """Numbers of the equations that a text names: "Eq. (3) by way of Eq. 4", "Eqs. 6 to 9", "Eq. (2) / (12)"."""
-    found, number = set(), r"(?:\(\d+\)|\d+\b)"
-    for run in re.findall(rf"\bEqs?\.\s*({number}(?:\s*(?:,|/|and|or|to|–|-)\s*{number})*)", text):
-        for low, high in re.findall(rf"({number})(?:\s*(?:to|–|-)\s*({number}))?", run):
-            low = int(low.strip("()"))
-            found |= set(range(low, int(high.strip("()")) + 1 if high else low + 1))
-    return found & set(range(1, 14))
+def places(text):
+    """What of the paper a text names: "Eq. (3) by way of Eq. 4", "Eqs. 6 to 9", "Secs. V-A, V-B", "Figs. 7 and 8", "App. F"."""
+    found, part = {"Algorithm 1"} if "Algorithm 1" in text else set(), r"\(?(?:\d+|[IV]+(?:-[A-D])?|[A-F])\b\)?"
+    for kind, run in re.findall(rf"\b(Eq|Sec|App|Fig)s?\.\s*({part}(?:\s*(?:,|/|and|or|to|–|-)\s*{part})*)", text):
+        for low, high in re.findall(rf"({part})(?:\s*(?:to|–|-)\s*({part}))?", run):
+            low, high = low.strip("()"), high.strip("()")
+            between = range(int(low), int(high) + 1) if low.isdigit() and high.isdigit() else ()
+            found |= {f"{kind}. {n}" for n in (low, high, *between) if n}
+    return found
 
 
-def test_equations_are_read():
-    assert equations("Eq. (3) by way of Eq. 4: α = (1 - p) / p") == {3, 4}
-    assert equations("Eqs. 6 to 9, Eqs. 1 and 3") == {1, 3, 6, 7, 8, 9}
-    assert equations("Eq. (2) / (12): (B, H, A)") == {2, 12}
+def test_places_are_read():
+    assert places("Eq. (3) by way of Eq. 4: α = (1 - p) / p") == {"Eq. 3", "Eq. 4"}
+    assert places("Eqs. 6 to 9, Figs. 1 and 3") == {"Eq. 6", "Eq. 7", "Eq. 8", "Eq. 9", "Fig. 1", "Fig. 3"}
+    assert places("Eq. (2) / (12): (B, H, A)") == {"Eq. 2", "Eq. 12"}
+    assert places("Secs. V-A, V-C of Algorithm 1, App. F: a") == {"Sec. V-A", "Sec. V-C", "Algorithm 1", "App. F"}
 
 
 # ---------------------------------------------------------------- the map
@@ -110,7 +112,7 @@ def test_the_map_has_a_row_for_every_number_of_the_paper():
 @pytest.mark.parametrize("row", MAP.values(), ids=MAP.keys())
 def test_what_a_row_names_exists(row):
     where, what, code, tests, notebook = row
-    assert bool(code) == bool(tests) == bool(notebook) == (where not in EMPTY) and what
+    assert bool(code) == bool(tests) == (where not in EMPTY) and what
     for span in spans(code):
         command = re.fullmatch(r"python reproduce\.py (\w+)", span)
         if command:
@@ -126,8 +128,8 @@ def test_a_function_whose_docstring_names_an_equation_stands_in_its_row():
     missing = []
     for path in sorted(ROOT.glob("*.py")):
         for name, text in functions(path).items():
-            missing += [(f"Eq. {n}", f"{path.stem}.{name}") for n in equations(text)
-                        if f"{path.stem}.{name}" not in spans(MAP[f"Eq. {n}"][2])]
+            missing += [(place, f"{path.stem}.{name}") for place in places(text) & MAP.keys()
+                        if place.startswith("Eq.") and f"{path.stem}.{name}" not in spans(MAP[place][2])]
     assert not missing, missing
 
 
@@ -137,11 +139,10 @@ def test_every_notebook_is_named_in_the_map_and_in_the_readme():
     assert names == set(re.findall(r"notebooks/(\w+)\.ipynb", read(ROOT / "README.md")))
 
 
-@pytest.mark.parametrize("n", range(1, 14))
-def test_an_equation_is_named_in_the_notebook_of_its_row(n):
-    sources = [ROOT / "notebooks" / f"{name}.py" for name in re.findall(r"notebooks/(\w+)\.ipynb", MAP[f"Eq. {n}"][4])]
-    for source in sources:
-        assert n in equations(read(source)), source.name
+@pytest.mark.parametrize("row", MAP.values(), ids=MAP.keys())
+def test_the_notebook_of_a_row_names_its_place(row):
+    for name in re.findall(r"notebooks/(\w+)\.ipynb", row[4]):
+        assert row[0] in places(read(ROOT / "notebooks" / f"{name}.py")), name
 
 
 # ---------------------------------------------------------------- names and links of all pages
