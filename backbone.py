@@ -1,15 +1,16 @@
 """What the policy and the value function share: words, the observation tokens, transformer blocks.
 
 Stands for Gemma 3 4B (policy) and its 670M sibling (value function): "the same architecture as the VLA policy, but
-with a smaller VLM backbone" (Sec. IV-A).  Here: two transformer layers of width 64, words instead of word pieces,
-keypoints instead of image patches.  There is no pre-trained checkpoint at toy size; both start at random.
+with a smaller VLM backbone" (Sec. IV-A).
 
-    words → ids              encode, VOCABULARY
-    o_t → tokens             Backbone.embed_observation      one token per keypoint + one for the state q_t
-    prefix-LM transformer    Backbone.forward                returns what goes into each layer, and the output
+    ℓ, ℓ̂: words → ids              encode, VOCABULARY
+    o_t = [X_t, q_t] → tokens       Backbone.embed_observation      one per keypoint (or image patch), one for the state q_t
+    attention of Fig. 3             prefix_lm_bias                  who sees whom
+    transformer                     Backbone.forward                returns what goes into each layer, and the output
 
-Deviations: LayerNorm, GELU and learned positions in the place of Gemma's RMSNorm, GeGLU and RoPE: fewer lines,
-faster on a CPU, and no claim of the paper hangs on them.
+Deviations: 1. Two layers of width 64 (V: 48).  2. Words instead of word pieces.  3. Keypoints instead of image patches,
+unless there are cameras.  4. No pre-trained checkpoint: there is none at toy size, both networks start at random.
+5. LayerNorm, GELU and learned positions in the place of Gemma's RMSNorm, GeGLU and RoPE: fewer lines.
 """
 import difflib
 
@@ -18,9 +19,9 @@ from torch import nn
 
 PROMPT_LENGTH, SUBTASK_LENGTH = 5, 2                  # words of ℓ_t with the metadata s, and of ℓ̂
 STATE_DIM, N_KEYPOINTS, KEYPOINT_DIM = 6, 4, 20      # one observation; see sim_tasks.arms.World.observe
-NEAR = 0.1                                           # rad: tanh(offset / NEAR) resolves the last centimetres
+NEAR = 0.1                                           # rad: tanh(offset / NEAR) spreads out what is almost reached
 CAMERAS = ("base", "left_wrist", "right_wrist")      # the three images of the paper's station (Fig. 5), as in sim_tasks.cameras
-IMAGE, PATCH = 24, 8                                 # pixels: side of an image (paper: 448) and of a patch
+IMAGE, PATCH = 24, 8                                 # pixels: side of an image (π_0.6's model card [6]: 448) and of a patch
 PATCHES = (IMAGE // PATCH) ** 2                      # per image
 
 # Every word that a prompt, a subtask or the indicator may use.  "subtask:", "action:", "value:" and "answer:"
@@ -56,7 +57,7 @@ def encode(text, length):
 def attend(q, k, v, heads, bias=None):
     """Multi-head attention.  q (B, S, D), k and v (B, T, D), bias broadcastable to (B, heads, S, T) -> (B, S, D).
 
-    Written out: for sequences this short it is faster on a CPU than the fused kernel.
+    Written out to be read; F.scaled_dot_product_attention computes the same.
     """
     B, S, D = q.shape
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))       # (B, heads, S or T, D/heads)
@@ -77,6 +78,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, x, bias):
+        """x (B, S, width), bias as in `attend` -> (B, S, width)."""
         q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
         x = x + self.out(attend(q, k, v, self.heads, bias))
         return x + self.mlp(self.norm2(x))
@@ -88,7 +90,7 @@ def n_observation_tokens(cameras=()):
 
 
 class Backbone(nn.Module):
-    """Prefix-LM transformer: observation and prompt see one another, the text after them is causal (Fig. 3).
+    """A transformer over [observation | text]; who sees whom is the caller's bias, for π a prefix-LM (`prefix_lm_bias`).
 
     width, layers, heads: its size; n_tokens: size of the vocabulary (words, then action tokens); n_text: longest text;
     cameras: names of the images that it reads in the place of the keypoints.
@@ -117,19 +119,19 @@ class Backbone(nn.Module):
         With cameras, images (B, 24, 24, 3), uint8, under their names in the place of "keypoints": one token per patch.
         """
         state = self.state(observation["state"])[:, None]                   # (B, 1, width)
-        if self.cameras:
+        if self.cameras:       # C of them
             images = torch.stack([observation[name] for name in self.cameras], dim=1)                       # (B, C, 24, 24, 3)
             images = 2 - images.float() / 127.5      # the white table is 0, not a constant that all 192 inputs share
-            patches = images.unflatten(2, (-1, PATCH)).unflatten(4, (-1, PATCH)).transpose(3, 4)            # (B, C, 3, 3, 8, 8, 3)
+            patches = images.unflatten(2, (-1, PATCH)).unflatten(4, (-1, PATCH)).transpose(3, 4)   # (B, C, 3, 3, 8, 8, 3)
             patches = patches.flatten(4).flatten(1, 3)                                                      # (B, C*9, 192)
             return torch.cat([self.patch(patches), state], dim=1)                                           # (B, C*9 + 1, width)
         keypoints = observation["keypoints"]
-        near = torch.tanh(keypoints[..., 2:6] / NEAR)                       # both arms' offsets, near
+        near = torch.tanh(keypoints[..., 2:6] / NEAR)                       # (B, 4, 4): both arms' joint offsets, near
         keypoints = torch.cat([keypoints, near], dim=-1)                    # (B, 4, 24)
         return torch.cat([self.keypoint(keypoints), state], dim=1)          # (B, 5, width)
 
     def forward(self, tokens, bias):
-        """tokens (B, S, width), bias broadcastable to (B, heads, S, S) -> (inputs, output).
+        """tokens (B, S, width), bias broadcastable to (B, heads, S, S) or None: all see all -> (inputs, output).
 
         inputs: list of what went into each layer, (B, S, width) each; output (B, S, width): of the last layer,
         normalised, ready for a head.

@@ -1,22 +1,19 @@
 """The other ways to extract a policy from the same data (Sec. VI-B, App. D): AWR, PPO in its SPO variant, imitation.
 
-    exp(A / T), clipped                        awr_weights, awr_loss
-    Eq. (11), one of its two braces            spo_loss
-    Eq. (11), both braces, on Eq. (10)         ppo_loss
-    imitation of all / of successes / of positively labelled steps     plain_loss, with other steps to draw from
-
 All of them train the network *without* the indicator (every `omit` True) and plug into `recap.train_policy` as `loss`,
 so networks, data pipeline, optimiser and number of gradient steps are RECAP's own.  Side by side, per step of the data:
 
-    RECAP                 -log π(a | I)                       on all steps, I = 1(A > ε), left out 30 % of the time
-    imitation             -log π(a)                           on all steps
-    filtered imitation    -log π(a)                           on the steps of successful episodes
-    positives only        -log π(a)                           on the steps with A > ε (and corrections)
-    AWR                   -min(exp(A / T), w_max) log π(a)    on all steps
-    PPO (SPO)             -(r A - |A| (r - 1)² / 2ε)          on all steps, r = π(a) / π_ref(a)
+    RECAP                -log π(a | I)                      all steps, I = 1(A > ε_ℓ), left out 30 %     recap.eq3_loss
+    imitation            -log π(a)                          all steps                                   plain_loss
+    filtered imitation   -log π(a)                          steps of successful episodes                plain_loss
+    positives only       -log π(a)                          steps with I = True                         plain_loss
+    AWR [68]             -min(exp(A / T), w_max) log π(a)   all steps                                   awr_weights, awr_loss
+    PPO, Eq. (11)        -(r A - |A| (r - 1)² / 2ε)         all steps, r = π(a) / π_ref(a)              spo_loss, ppo_loss
 
-Deviation: the paper's Eq. (11) prints the penalty without the square.  Unsquared it is linear in r: no trust region at
-all, it only rescales the objective.  SPO [83] has the square, and so do we.
+Deviations: 1. The paper's Eq. (11) prints the penalty without the square.  Unsquared it is linear in r: no trust region
+at all, and for ε < 1/2 it outweighs every A > 0, so that good actions, too, become less likely.  SPO [83] has the square,
+and so do we.  2. PPO trains on all steps of D_ℓ, demonstrations too; the paper's on "eval data".  3. The three kinds of
+imitation are ours; the paper compares with AWR and PPO.
 """
 import math
 
@@ -38,7 +35,7 @@ def awr_weights(advantages, temperature, max_weight=20.0):
 
 
 def awr_loss(policy, batch, omega, eta):
-    """Weighted imitation: batch["weight"] (B,) is `awr_weights` of the steps, scaled to mean 1 over the dataset."""
+    """Weighted imitation: batch["weight"] (B,) is `awr_weights` of the steps, scaled to mean 1 over the dataset.  -> scalar"""
     return (batch["weight"] * _negative_bound(policy, batch, omega, eta)).mean()
 
 
@@ -52,7 +49,7 @@ def spo_loss(log_ratio, advantages, epsilon):
     """Eq. (11), one brace, to minimise: -mean(r A - |A| (r - 1)² / (2ε)), r = exp(log_ratio).
 
     log_ratio, advantages (B,); epsilon > 0: the trust region.  For a fixed A the minimum lies at r = 1 + ε sign(A):
-    better actions become at most 1 + ε times as likely, worse ones 1 - ε times.  -> scalar
+    better actions are to become 1 + ε times as likely, worse ones 1 - ε times.  -> scalar
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon: {epsilon}, expected a number above 0")
@@ -63,8 +60,9 @@ def spo_loss(log_ratio, advantages, epsilon):
 def ppo_loss(policy, batch, omega, eta, reference, epsilon_ar, epsilon_flow, alpha=1.0):
     """Eq. (11): the braces of the action tokens and of the flow, each with its trust region, α between them.
 
-    batch["advantage"] (B,); reference: π_ref, frozen.  The log-ratios are differences of Eq. (10)'s bound, new minus
-    old, on the *same* draws of ω and η: other draws would compare noise.  ℓ̂ is not part of Eq. (11) and not trained.
+    batch["advantage"] (B,); reference: π_ref, frozen: the checkpoint from which training starts.  The log-ratios are
+    differences of Eq. (10)'s bound, new minus old, on the *same* draws of ω and η: other draws would compare noise.
+    ℓ̂ is not part of Eq. (11) and has no loss here.  -> scalar
     """
     tokens, flow = likelihood_bound(policy, batch, omega, eta)                            # (B,) each
     with torch.no_grad():

@@ -1,7 +1,11 @@
 """What a run of a robot leaves behind: `Episode`; datasets and checkpoints as one .npz file each (no pickle).
 
-A dataset D is a list of episodes, of any number of tasks.  Nothing is ever dropped from D_ℓ (Algorithm 1, line 7);
-files are written atomically, so an interrupted save leaves the old file whole.
+    τ = (o_0, a_0, ..., o_T), its success label (Secs. III, V-C)     Episode
+    human corrections a_t (Sec. V-D)                                 Episode.intervention, source "corrected"
+    D_demo, D_ℓ (Algorithm 1)                                        a list of episodes, of any number of tasks
+
+Every step has an observation and an action: the paper's o_T, after which nothing is done, is not kept.  Nothing is ever
+dropped from D_ℓ (Algorithm 1, line 7).  Files are written atomically, so an interrupted save leaves the old file whole.
 """
 import json
 import os
@@ -29,8 +33,8 @@ class Episode:
     intervention: np.ndarray   # (T,) bool: the operator was in control
     success: bool | None       # None: not labelled yet, an error wherever a label is needed
     stages: np.ndarray         # (n_stages,) bool: successes of the scored stages
-    source: str                # one of SOURCES
-    iteration: int = 0         # of RECAP; 0 for demonstrations
+    source: str                # one of SOURCES; "corrected": a policy ran and an operator could take over
+    iteration: int = 0         # k of Algorithm 1 (π^{k-1} acted); 0 for demonstrations
     metadata: str = ""         # s in words
 
     def __post_init__(self):
@@ -59,6 +63,7 @@ def write_atomically(path, write, suffix=""):
         os.replace(temporary, path)
 
 
+# fields of `Episode` by their shape in a file: one row per step, one entry per episode
 PER_STEP = ("actions", "subtask", "intervention")
 PER_EPISODE = ("task", "prompt", "max_length", "source", "iteration", "metadata")
 
@@ -100,7 +105,7 @@ def load_dataset(path):
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        ends = np.cumsum(arrays["lengths"])
+        ends = np.cumsum(arrays["lengths"])                      # (episodes,): where each one's steps end
         stage_ends = np.cumsum(arrays["n_stages"])
         if len(ends) == 0 or ends[-1] != len(arrays["actions"]):
             raise ValueError(f"lengths of {len(ends)} episodes, {len(arrays['actions'])} steps")

@@ -13,8 +13,12 @@ through it).  A policy is a callable (observation, live, frozen) -> chunk, see `
     python hardware.py --robot lerobot:my_station:robot --leader my_station:leader --out mine.npz
 A real robot: my_station.py has functions robot() and leader() that return a LeRobot bimanual follower and a teleoperator
 with `get_teleop_events` (without --leader: the keyboard).  It stands still until the operator takes over, unless there is a
---policy module:function[:argument,...] that returns a policy; recap:actor:runs/box-0/pi_2.npz,box,1.5 is a checkpoint, its
-task and β.  Before anything else set the limits of your arms: `Safety`.
+--policy module:function[:argument,...] that returns a policy.  Before anything else set the limits of your arms: `Safety`.
+--policy recap:actor:runs/box-0/pi_2.npz,box,1.5 is a checkpoint of recap.py, its task and β, for the simulated robot (--robot
+sim:Box) alone: its networks know neither other arms nor real cameras.
+
+The paper gives the 50 Hz and the joint positions, and that corrections and labels are recorded; limits, pacing and real-time
+chunking are ours.  The simulated world of 10 Hz is stepped at 50 Hz here, five times as fast as it is meant.
 
 How an episode can end; in every case the robot is held before anybody is asked for a label:
     over, or out of time                                                         Run.episodes: the labelled episode
@@ -320,8 +324,9 @@ class Chunks:
     policy(observation {name: (n, ...)}, live (n,) bool, frozen (n, d, A) or None) -> (n, H, A), H >= execute.
     lead = 0: a chunk is asked for when it is needed, and all wait.  lead = d > 0, real-time chunking with a frozen prefix:
     it is asked for d steps ahead, is told the d actions that will be executed meanwhile, and comes into force with its
-    entry d, so the arm never waits.  If it is late, the old chunk is executed to its end (H - execute more steps); then
-    the arm stands (`next` -> None) until a chunk comes that is not over yet, or that was asked for while standing.
+    entry d, so the arm never waits (where H >= execute + d).  If it is late, the old chunk is executed to its end (H -
+    execute - d more steps; the very first one H - execute); then the arm stands (`next` -> None) until a chunk comes that
+    is not over yet, or that was asked for while standing.
     """
 
     def __init__(self, policy, execute, lead=0, start=at_once, now=time.monotonic):
@@ -336,7 +341,7 @@ class Chunks:
 
     def next(self, t, observation, live, taken):
         """The action of step t: (n, A), or None where there is none.  taken (n,): whom the operator moves instead."""
-        i, H = t - self.begin, self.chunk.shape[1]
+        i, H = t - self.begin, self.chunk.shape[1]                                 # i: the entry of step t
         if self.asked is None and (i >= H or t >= self.since + self.execute - self.lead):
             self.asked_at, self.standing = t, i >= H
             # what will be executed meanwhile; what an operator will do, nobody knows
@@ -401,6 +406,7 @@ def drive(stations, policy, execute, operator=None, hz=None, lead=0, clock=Clock
                     actions[taken] = operator.act(observation)[taken]
             if hz is not None and pacer is None:
                 pacer = Pacer(hz, clock)
+            # intervention: Sec. IV-B makes I_t True where the operator moved
             step = observation | {"subtask": stations.subtasks(), "intervention": taken}
             sent = stations.send(actions.astype(np.float32))
             run.sent_at.append(clock.now())
@@ -534,7 +540,8 @@ def report(run, robot, hz):
     if len(sent) > 1:
         periods = np.diff(sent) * hz
         jitter = np.abs(periods - np.maximum(np.round(periods), 1)) / hz
-        lines = [f"rate      {(len(sent) + run.missed - 1) / (sent[-1] - sent[0]):.3f} Hz, {len(sent)} ticks, {run.missed} missed",
+        lines = [f"rate      {(len(sent) + run.missed - 1) / (sent[-1] - sent[0]):.3f} Hz, {len(sent)} ticks, "
+                 f"{run.missed} missed",
                  f"jitter    median {ms(np.median(jitter))}, 99.9th percentile {ms(np.quantile(jitter, 0.999))}, "
                  f"largest {ms(jitter.max())}", *lines]
     for e in run.episodes:

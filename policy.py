@@ -1,11 +1,13 @@
 """The VLA π_θ(a_{t:t+H}, a^ℓ, ℓ̂ | o_t, ℓ, I_t) at toy size (Secs. V-A, V-B; Fig. 3; Apps. C, E).
 
-    Eq. (4), (9)   a^{η,ω} = η a + (1 - η) ω    noised
+    Eq. (4), (7)   a^{η,ω} = η a + (1 - η) ω    noised
     Eq. (4), (8)   flow-matching loss           flow_matching_loss
-    Eq. (9), (10)  bound on log π_θ             likelihood_bound     (its terms are Eq. 6's factors)
-    Eq. (13)       guidance                     guided
-                   da/dη = -f                   integrate, sample_actions
-    Eq. (3)        the indicator's text        VLA.hidden_states  (the random omission: recap.train_policy)
+    Eq. (6)        the three factors of π_θ     VLA.terms
+    Eq. (9), (10)  bound on log π_θ             likelihood_bound
+    Eq. (2), (12)  the improved policy π̂        sample_actions: da/dη = -f (integrate) with the guidance of Eq. (13) (guided)
+    Sec. V-A       a^ℓ, a scaled-down FAST      ActionTokenizer
+    Sec. V-B       the indicator's text         VLA.hidden_states    (its random omission: recap.train_policy)
+    Fig. 3         knowledge insulation         VLA.context
 
 One convention of time, stated here once: η = 0 is noise, η = 1 is data.  The paper's f ≈ ω - a points from the
 data to the noise, so sampling walks against it: da/dη = -f, from η = 0 to η = 1.
@@ -21,9 +23,10 @@ a^ℓ, and reads them through a stop-gradient (knowledge insulation).
 
 Deviations: 1. words, not word pieces; "FAST" is a DCT, the two lowest coefficients per dimension, quantised: 12
 tokens of fixed number in the place of byte-pair merges.  2. The expert has one token per arm (its whole chunk), not
-per time step.  3. Its K and V are weights of its own on the (stopped) inputs of the
-backbone's layers; π₀ shares the backbone's K and V.  As there, what the last layer of the backbone puts out serves the
-text and the action tokens only.  4. Eq. (6) conditions ℓ̂ on I_t; Sec. V-B puts ℓ̂ before I_t, and so do we.
+per time step.  3. Its K and V are weights of its own on the (stopped) inputs of the backbone's layers; π₀ shares the
+backbone's K and V.  As there, what the last layer of the backbone puts out serves the text and the action tokens only.
+4. Eq. (6) conditions ℓ̂ on I_t; Sec. V-B puts ℓ̂ before I_t, and so do we.  5. Chunks are predicted relative to the current
+joints and normalised; the law of η is π₀'s, the paper names none.  Sizes in shapes as in recap.py; P tokens of prefix.
 """
 from dataclasses import dataclass
 
@@ -71,7 +74,8 @@ FLOW_WEIGHTS = {"clean": None, "constant": torch.ones_like, "paper": lambda eta:
 def guided(f_unconditional, f_conditional, beta):
     """Eq. (13) for velocities: f_u + β (f_c - f_u).  β = 1 is the conditional field, β = 0 the unconditional.
 
-    Guidance moves *velocities* inside the integration; extrapolating finished actions is something else.
+    Eq. (13) is in gradients of log p(a^η).  At a given (a^η, η) both branches have f = -((1 - η) ∇ log p + a^η) / η, and
+    the factors 1 - β and β sum to one.  Extrapolating finished actions, not velocities, is something else.
     """
     return f_unconditional + beta * (f_conditional - f_unconditional)
 
@@ -116,7 +120,7 @@ class ActionTokenizer(nn.Module):
 
     def fit(self, chunks):
         """chunks (N, H, A), normalised: measure the scale of every coefficient."""
-        self.scale.copy_((self.dct @ chunks).pow(2).mean(0).sqrt().clamp(min=1e-3))
+        self.scale.copy_((self.dct @ chunks).pow(2).mean(0).sqrt().clamp(min=1e-3))       # (N, C, A) -> (C, A)
 
     def encode(self, chunks):
         """(N, H, A) -> bins (N, C * A), long, lowest frequency first."""
@@ -137,7 +141,7 @@ class PolicyConfig:
     layers: int = 2
     heads: int = 2
     expert_width: int = 64        # of the action expert (paper: 860M weights)
-    horizon: int = 8              # H (paper: 50, at 50 Hz)
+    horizon: int = 8              # H, at 10 Hz (π₀: 50, at 50 Hz; the paper gives no H)
     n_coefficients: int = 2       # DCT coefficients kept per action dimension
     n_action_bins: int = 32
     cameras: tuple = ()           # names of the images it reads; none: keypoints
@@ -151,10 +155,10 @@ class Expert(nn.Module):
     def __init__(self, config, arm_dim):
         super().__init__()
         D, self.heads, self.arm_dim = config.expert_width, config.heads, arm_dim
-        self.register_buffer("frequency", 2.0 ** torch.arange(6) * torch.pi / 2)
-        n_in = config.horizon * arm_dim + 12
+        self.register_buffer("frequency", 2.0 ** torch.arange(6) * torch.pi / 2)          # of the sines that encode η
+        n_in = config.horizon * arm_dim + 12                                              # an arm's chunk, 6 sines, 6 cosines
         self.inward = nn.Sequential(nn.Linear(n_in, 2 * D), nn.GELU(), nn.Linear(2 * D, D))
-        self.arm = nn.Parameter(0.1 * torch.randn(2, D))
+        self.arm = nn.Parameter(0.1 * torch.randn(2, D))                                  # which arm: left, right
         self.layers = nn.ModuleList()
         for _ in range(config.layers):
             self.layers.append(nn.ModuleDict({
@@ -165,15 +169,15 @@ class Expert(nn.Module):
         self.outward = nn.Linear(D, config.horizon * arm_dim)
 
     def context(self, hidden):
-        """Keys and values of every layer from the backbone's hidden states: list of [k, v], each (B, P, D)."""
+        """Keys and values of every layer: list of [k, v], each (B, P, D).  They serve all draws and all Euler steps."""
         return [layer["context_kv"](layer["context_norm"](h)).chunk(2, dim=-1)
                 for layer, h in zip(self.layers, hidden)]
 
     def forward(self, context, hidden_bias, a_eta, eta):
-        """â for several draws per prefix.
+        """What the last layer puts out, â or f (`PolicyConfig.output`), for several draws per prefix.
 
         context: from `context`, for B prefixes of P tokens; hidden_bias (B, 1, 1, P): 0 or -inf (omitted indicator);
-        a_eta (B, R, H, A), eta (B, R): R draws per prefix, which do not see one another -> â (B, R, H, A)
+        a_eta (B, R, H, A), eta (B, R): R draws per prefix, which do not see one another -> (B, R, H, A)
         """
         B, R, H, A = a_eta.shape
         arms = a_eta.view(B, R, H, 2, self.arm_dim).transpose(2, 3).reshape(B, R, 2, -1)   # (B, R, arm, H*A/2)
@@ -182,7 +186,7 @@ class Expert(nn.Module):
         x = self.inward(torch.cat([arms, time], -1)) + self.arm                            # (B, R, arm, D)
         x = x.view(B, R * 2, -1)                                                           # (B, R*arm, D)
         # draws of the same prefix are different samples: block-diagonal among themselves
-        draw = torch.arange(R * 2, device=x.device) // 2
+        draw = torch.arange(R * 2, device=x.device) // 2                                   # (R*arm,): 0 0 1 1 2 2 ...
         own = torch.zeros(R * 2, R * 2, device=x.device).masked_fill(draw[:, None] != draw, float("-inf"))
         P = hidden_bias.shape[-1]
         bias = torch.cat([hidden_bias.expand(B, 1, R * 2, P), own.expand(B, 1, R * 2, R * 2)], -1)  # (B, 1, R*arm, P+R*arm)
@@ -214,7 +218,7 @@ class VLA(nn.Module):
         self.text_head = nn.Linear(config.width, n_tokens)
         self.expert = Expert(config, action_dim // 2)
         self.register_buffer("mask", prefix_lm_bias(n_prefix, n_text))                     # (S, S)
-        # normaliser of the chunks relative to the current joints, per step and dimension
+        # normaliser of the chunks relative to the current joints, per step and dimension; buffers, saved with the weights
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("mean", torch.zeros(config.horizon, action_dim))
         self.register_buffer("std", torch.ones(config.horizon, action_dim))
@@ -260,13 +264,13 @@ class VLA(nn.Module):
         text = [prompt, word("subtask:"), subtask, word("Advantage:"), value]
         if action_tokens is not None:     # the last one is only ever a target
             text += [word("action:"), action_tokens[:, :-1] + len(VOCABULARY)]
-        text = self.backbone.token(torch.cat(text, dim=1))                                 # (B, n_text, width)
+        text = self.backbone.token(torch.cat(text, dim=1))                                 # (B, 10 or 22, width)
         tokens = torch.cat([self.backbone.embed_observation(observation), text], dim=1)    # (B, S, width)
         S = tokens.shape[1]
         return self.backbone(tokens, self.mask[:S, :S] + self._omitted(omit, S))
 
     def _omitted(self, omit, S):
-        """-inf on the indicator's columns where it is left out: (B, 1, 1, S)."""
+        """-inf on the indicator's columns where it is left out: (B, 1, 1, S).  The words after it keep their positions."""
         bias = torch.zeros(len(omit), 1, 1, S, device=omit.device)
         bias[omit, :, :, self.at_indicator:self.at_action] = float("-inf")
         return bias
@@ -274,7 +278,7 @@ class VLA(nn.Module):
     # ---- the three factors of Eq. (6)
 
     def subtask_logits(self, hidden):
-        """log π_θ(ℓ̂ | o_t, ℓ), unnormalised: (B, 2, n_tokens).  Stands before the indicator: does not see it."""
+        """log π_θ(ℓ̂ | o_t, ℓ), unnormalised: (B, 2, n_tokens).  Read at "subtask:" and w1, where no indicator is seen."""
         return self.text_head(hidden[1][:, self.at_subtask:self.at_subtask + SUBTASK_LENGTH])
 
     def answer_logits(self, observation, question, answer):
@@ -286,11 +290,11 @@ class VLA(nn.Module):
         return self.subtask_logits(self.hidden_states(observation, question, answer, no, ~no))
 
     def action_logits(self, hidden):
-        """log π_θ(a^ℓ | I_t, o_t, ℓ, ℓ̂), unnormalised: (B, 12, n_tokens)."""
+        """log π_θ(a^ℓ | I_t, o_t, ℓ, ℓ̂), unnormalised: (B, 12, n_tokens).  Read at "action:" and at a^ℓ_1 ... a^ℓ_11."""
         return self.text_head(hidden[1][:, self.at_action:])
 
     def context(self, hidden, omit):
-        """What the expert may read: hidden states up to the indicator, through the stop-gradient of KI."""
+        """What the expert may read, as `Expert.forward` takes it: up to the indicator, through the stop-gradient of KI."""
         seen = [h[:, :self.at_action] for h in hidden[0]]
         if self.config.insulation:
             seen = [h.detach() for h in seen]
@@ -311,6 +315,7 @@ class VLA(nn.Module):
         B, R, H, A = omega.shape
         hidden = self.hidden_states(batch, batch["prompt"], batch["subtask"], batch["positive"], batch["omit"],
                                     batch["tokens"])
+        # cross_entropy wants the classes in the second axis: (B, n_tokens, 2) -> (B, 2)
         words = F.cross_entropy(self.subtask_logits(hidden).transpose(1, 2), batch["subtask"], reduction="none")
         bins = F.cross_entropy(self.action_logits(hidden).transpose(1, 2), batch["tokens"] + len(VOCABULARY),
                                reduction="none")                                           # (B, 12)
@@ -326,8 +331,9 @@ class VLA(nn.Module):
 def likelihood_bound(policy, batch, omega, eta, alpha=None):
     """Eq. (9): log π_θ(a, a^ℓ | I_t, o_t, ℓ, ℓ̂) ≥ E[log p(a^ℓ) - α_η ‖ω - a - f‖²], per sample, on given draws.
 
-    Arguments as `VLA.terms`; α_η: callable η -> (N,), None is (1 - η)².  The norm is a sum over the chunk's H·A
+    Arguments as `VLA.terms`; alpha: α_η, callable η -> (N,), None is (1 - η)².  The norm is a sum over the chunk's H·A
     numbers, as in the paper (the training loss takes their mean).  With batch["omit"] all True it is Eq. (10).
+    (The paper derives it for Eq. (8)'s α_η, up to a constant c; for another α_η it is a score of that form.)
     -> (autoregressive (B,), flow (B,)): the two terms that Eq. (11) treats apart; their sum is the bound.
     """
     if not (eta <= ETA_MAX).all():
@@ -345,7 +351,7 @@ def predict_subtask(policy, observation, prompt):
     B = len(prompt)
     subtask = torch.zeros(B, SUBTASK_LENGTH, dtype=torch.long, device=prompt.device)
     no = torch.zeros(B, dtype=torch.bool, device=prompt.device)
-    for i in range(SUBTASK_LENGTH):      # a causal model: later words do not matter for earlier ones
+    for i in range(SUBTASK_LENGTH):      # a causal model: later words, and the indicator, do not matter for earlier ones
         hidden = policy.hidden_states(observation, prompt, subtask, no, ~no)
         subtask[:, i] = policy.subtask_logits(hidden)[:, i, :len(VOCABULARY)].argmax(-1)
     return subtask
@@ -355,6 +361,8 @@ def predict_subtask(policy, observation, prompt):
 def sample_actions(policy, observation, prompt, subtask, indicator=True, beta=1.0, steps=5, omega=None, frozen=None):
     """a_{t:t+H} ~ π̂ of Eq. (2) / (12): absolute joint targets and gripper openings, (B, H, A).
 
+    Eq. (12) is met exactly (by an exact f, in many steps) at β = 0 and 1 only: elsewhere the guided field is not that of
+    the noised π̂, but at η = 1.
     observation {"state": (B, 6), "keypoints": (B, 4, 20)} or images, prompt (B, 5) and subtask (B, 2) ids; indicator True or
     False, or None for the unconditional policy; beta >= 0: 1 samples the conditional policy, 0 the
     unconditional, above 1 sharpens; steps: Euler steps; omega (B, H, A): the noise (drawn when None).
@@ -366,7 +374,8 @@ def sample_actions(policy, observation, prompt, subtask, indicator=True, beta=1.
     if indicator is None and beta != 1:
         raise ValueError(f"beta: {beta} without an indicator, expected 1 (there is nothing to guide by)")
     B, device = len(prompt), prompt.device
-    omits = [indicator is None] if beta == 1 else [True] if beta == 0 else [True, False]   # which branches we need
+    # the branches that we need; True is the one without the indicator, the first where there are two
+    omits = [indicator is None] if beta == 1 else [True] if beta == 0 else [True, False]
     n = len(omits)
     many = lambda x: torch.cat([x] * n)                                                    # (n*B, ...)
     omit = torch.tensor(omits, device=device).repeat_interleave(B)                         # (n*B,)

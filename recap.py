@@ -9,17 +9,26 @@
     Eq. (3)   objective, 30 % dropout of I_t   eq3_loss, train_policy
     Eq. (1)   value training                   train_value        (Eq. (1) itself: value.value_loss)
     Sec. V-D  autonomous rollouts, human-gated corrections       collect
+    Sec. VI-C throughput and success           score
 
-The settings are in settings.py, batches and the optimiser's loop in training.py, the files of a run in runs.py.
+Eqs. (2), (4), (6) to (10), (12) and (13) are in policy.py, Eq. (11) is in baselines.py.  The settings are in
+settings.py, batches and the optimiser's loop in training.py, the files of a run in runs.py.
 
 Run it: `python recap.py` (a few minutes on two cores), `python recap.py --quick` for a first look,
 `python recap.py --help` for every setting.
 
-Where the paper leaves a choice or contradicts itself: 1. ε_ℓ follows App. F (a fraction of *advantages*), not
-Sec. V-D ("30 % percentile of the values").  2. Its population in fine-tuning: the autonomous steps of the newest
-iteration; corrections are True anyway.  3. The n-step sum past the end: no bootstrap.  4. C_fail is the task's
-time limit and the range (-1, 0) is filled so that no failed step outranks a successful one.  5. Eq. (3)'s α is
-replaced by the dropout, as in App. F.  6. SFT keeps the dropout.
+Names: s are the settings (the paper's s is called metadata), e an episode, D a list of them, g a generator of random
+numbers.  Sizes in shapes: T steps of one episode, t = 0 ... T - 1 (so the paper's last index T is T - 1 here), M = Σ T
+steps of a dataset, B steps in a batch, R draws of (ω, η) for each of them, H actions in a chunk, A numbers in an action,
+n episodes side by side.  R and A also name the returns and the advantages, as in the paper.
+
+Where the paper leaves a choice or contradicts itself, and where we deviate:
+1. ε_ℓ follows App. F (a fraction of *advantages*), not Sec. V-D ("30 % percentile of the values").  2. Its population
+in fine-tuning: the autonomous steps of the newest iteration; corrections are True anyway.  3. The n-step sum past the
+end: no bootstrap.  4. C_fail is the task's time limit and the range (-1, 0) is filled so that no failed step outranks a
+successful one.  5. Eq. (3)'s α is replaced by the dropout, as in App. F.  6. SFT keeps the dropout.  7. Labels are
+computed once before a policy is trained, not on the fly: V does not change meanwhile.  8. 20 % of the newest autonomous
+steps are positive, on fold_collar 40 % (paper: "generally" 40 %, t-shirts and shorts 10 %).
 """
 import copy
 import json
@@ -57,20 +66,26 @@ from value import ValueConfig, ValueFunction, value_loss
 # ---------------------------------------------------------------- Algorithm 1
 
 def recap(run):
-    """Algorithm 1, line by line; `run` (runs.Run) keeps what every line produces, so that a run can be resumed."""
+    """Algorithm 1, line by line; `run` (runs.Run) keeps what every line produces, so that a run can be resumed.
+
+    run.data(name, make) and run.net(name, make) call make() only where the folder has no file of that name yet.
+    V_pre and pi_pre are copied before they are trained further: every iteration starts from them again.
+    """
     s = run.settings
     D_demo = run.data("D_demo", lambda: multi_task_demonstrations(s))
     V_pre = run.net("V_pre", lambda: train_value(new_value(s), D_demo, s, s.value_pretraining_steps))            # line 1
     pi_pre = run.net("pi_pre", lambda: train_policy(                                                             # line 2
         new_policy(s), D_demo, s, s.pretraining_steps, label(V_pre, D_demo, s, iteration=0)))
-    mine = [e for e in D_demo if e.task == s.task][:s.demonstrations]      # those of the station's own robot come first
+    # to compare V_pre with: as many as are held out; those of the station's own robot come first in D_demo
+    mine = [e for e in D_demo if e.task == s.task][:s.demonstrations]
     check_value(run, "V_pre", V_pre, mine, lambda: demonstrate(s, s.task, MIXED, "held out"))
     evaluate_demonstrations(run)
     evaluate(run, "rl_pretrained", pi_pre)
 
+    # D_ℓ begins with demonstrations of its own, better than those of ℓ in D_demo (Sec. VI-B: "high-quality SFT")
     sft_seeds = episode_seeds(s.seed, f"sft {s.task}", s.demonstrations)
-    D = run.data("D_0", lambda: collect_items(s, sft_seeds, operator_skill=GOOD))                       # line 3
-    # line 4; line 5 does not read it, for Sec. V-D fixes I_t = True in this stage
+    D = run.data("D_0", lambda: collect_items(s, sft_seeds, operator_skill=GOOD))                                # line 3
+    # line 4; nothing reads it: Algorithm 1 labels line 5's data by it, but Sec. V-D fixes I_t = True in this stage
     run.net("V_0", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))
     pi = run.net("pi_0", lambda: train_policy(                                                                   # line 5
         copy.deepcopy(pi_pre), D, s, s.sft_steps, all_positive(D)))
@@ -78,6 +93,7 @@ def recap(run):
     if s.supervised:
         supervised(run, D_demo, D)
 
+    # pi is π^{k-1} until line 9
     for k in range(1, s.iterations + 1):                                                                         # line 6
         D = D + run.data(f"D_{k}", lambda: collect_iteration(s, pi, k))                                          # line 7
         V = run.net(f"V_{k}", lambda: train_value(copy.deepcopy(V_pre), D, s, s.value_steps))                    # line 8
@@ -94,7 +110,8 @@ def recap(run):
 def supervised(run, D_demo, D):
     """π_0.6 of Sec. VI-B: the same network, data and steps, never shown the indicator; pre-trained, then SFT.
 
-    And in the place of π_0.5, which is older and smaller: one layer of half the width.
+    And in the place of π_0.5, which is older and smaller: one layer of half the width.  dropout=1.0 leaves every
+    indicator out, so the labels that `train_policy` is given have no effect.
     """
     s = run.settings
     small = run.net("supervised_small", lambda: train_policy(
@@ -111,6 +128,7 @@ def supervised(run, D_demo, D):
 def generalist(run, specialists):
     """The end of Sec. IV-C: one V and one policy from scratch on all D_ℓ, evaluated beside the specialists.
 
+    The paper says no more than that; labels as in fine-tuning (`label` with iteration None) are our choice.
     specialists: folders of finished runs, one per task.  -> {task: the specialist's last stage}
     """
     s, D, theirs = run.settings, [], {}
@@ -131,10 +149,12 @@ def generalist(run, specialists):
 
 
 def new_value(s):
+    """V with random weights (paper: from a pre-trained VLM)."""
     return ValueFunction(ValueConfig(cameras=s.seen_cameras))
 
 
 def new_policy(s, **size):
+    """π with random weights (paper: from a pre-trained VLM).  size: fields of `PolicyConfig`."""
     return VLA(PolicyConfig(cameras=s.seen_cameras, output=s.output, insulation=s.insulation, **size))
 
 
@@ -165,7 +185,7 @@ def all_positive(episodes):
 def rewards(length, success, c_fail):
     """Eq. (5): -1 per step; the last entry is 0 on success, -c_fail on failure.  -> float (T,), T = length.
 
-    ValueError where success is None: not labelled yet.
+    The last entry stands for the paper's r_T.  ValueError where success is None: not labelled yet.
     """
     if success is None:
         raise ValueError("success: None, expected True or False (label the episode before asking for its rewards)")
@@ -177,13 +197,16 @@ def rewards(length, success, c_fail):
 def returns(length, success, max_length, c_fail=None, clip=False):
     """R_t = Σ_{t'>=t} r_t', normalised per task to (-1, 0) (Sec. V-C).  -> float (T,) in [-1, 0].
 
-    R' = R / (max_length + c_fail); c_fail in steps, None is max_length.  Then successes lie in [-1/2, 0] and
-    failures in [-1, -1/2]: no failed step outranks a successful one.  clip=True is the variant
-    max(R / max_length, -1).  ValueError where success is None (not labelled) or length exceeds max_length.
+    R' = R / (max_length + c_fail); c_fail in steps, None is max_length.  With None successes lie in [-1/2, 0] and
+    failures in [-1, -1/2]: no failed step outranks a successful one.  clip=True is the variant max(R / max_length, -1),
+    which puts all steps of a failure at -1 where c_fail >= max_length.  (The paper normalises "per task based on the
+    maximum episode length" and does not say how C_fail enters.)
+    ValueError where success is None (not labelled) or length exceeds max_length.
     """
     if not 1 <= length <= max_length:
         raise ValueError(f"length: {length}, expected 1 to max_length = {max_length}")
     c_fail = max_length if c_fail is None else c_fail
+    # a sum from the end: R_t = r_t + R_{t+1}
     R = np.cumsum(rewards(length, success, c_fail)[::-1])[::-1]
     return np.maximum(R / max_length, -1.0) if clip else R / (max_length + c_fail)
 
@@ -202,7 +225,7 @@ def advantages(returns, values, n=None):
     if n is not None and n < 1:
         raise ValueError(f"n: {n}, expected at least 1, or None for N = T")
     A = returns - values
-    if n is not None and n < len(A):
+    if n is not None and n < len(A):       # the last n steps have no V(o_{t+N}): they keep R_t - V(o_t)
         A[:-n] += values[n:] - returns[n:]
     return A
 
@@ -232,12 +255,13 @@ def indicators(advantages, epsilon, correction=None):
 
 @dataclass
 class Labels:
-    """I_t of a dataset: one bool array (T,) per episode, and ε_ℓ per task."""
-    positive: list
-    epsilon: dict
+    """I_t of a dataset, and the thresholds behind it."""
+    positive: list       # of bool (T,), one per episode
+    epsilon: dict        # task -> ε_ℓ, in the units of normalised returns
 
 
 def episode_returns(episodes, s):
+    """`returns` of every episode under the settings (s.c_fail is in time limits, there it is in steps): list of (T,)."""
     return [returns(len(e), e.success, e.max_length, s.c_fail * e.max_length, s.clip_returns) for e in episodes]
 
 
@@ -251,11 +275,13 @@ def label(value, episodes, s, iteration):
 
     iteration 0 is pre-training: N = T, ε_ℓ per task on a sample of 10,000 of its steps.  Later: N = s.lookahead, ε_ℓ on
     the autonomous steps of that iteration; older data and demonstrations are judged by the same ε_ℓ.  None: of each
-    task's newest iteration (the generalist).
+    task's newest iteration (the generalist).  Steps of corrected episodes have no part in ε_ℓ; those in which the
+    operator was in control are True (unless s.force_corrections is off), the others are judged like all.
+    -> `Labels`
     """
     n = None if iteration == 0 else s.lookahead
     A = step_advantages(value, episodes, s, n)
-    epsilon, rng = {}, np.random.default_rng([22, s.seed])
+    epsilon, rng = {}, np.random.default_rng([22, s.seed])                               # rng: for the 10,000 steps
     for task in sorted({e.task for e in episodes}):
         newest = max(e.iteration for e in episodes if e.task == task) if iteration is None else iteration
         mine = [a for a, e in zip(A, episodes) if e.task == task
@@ -273,10 +299,14 @@ def label(value, episodes, s, iteration):
 # ---------------------------------------------------------------- training (Eqs. 1 and 3)
 
 def train_value(value, episodes, s, n_steps):
-    """Minimise Eq. (1) over the steps of `episodes`, and the answers to web questions if asked.  -> (value, log)"""
+    """Minimise Eq. (1) over the steps of `episodes`, and the answers to web questions if asked.  -> (value, log)
+
+    Steps are drawn uniformly from all episodes: Eq. (1)'s sum over τ's steps, so a long episode counts for more.
+    """
     kept = [e for e in episodes if s.value_on_corrections or e.source != "corrected"]
     steps = stack_steps(kept, s.device, cameras=value.config.cameras)
     R = torch.as_tensor(np.concatenate(episode_returns(kept, s)), dtype=torch.float32, device=s.device)   # (M,)
+    # another stream of batches for every dataset, named by its size; ask: draws web questions, None without --web
     g, ask = generator(s.seed, f"value {len(R)}"), web_batches(s, value.config.cameras, s.web, s.value_batch, "web value")
 
     def draw_loss():
@@ -292,13 +322,13 @@ def train_value(value, episodes, s, n_steps):
 
 
 def answer_loss(network, web):
-    """Co-training (Secs. V-A, V-C): cross-entropy of the answers, through the backbone that the data trains, too."""
+    """Co-training (Secs. V-A, V-C): cross-entropy of the answers, through the backbone that the data trains, too.  -> scalar"""
     logits = network.answer_logits(web, web["question"], web["answer"])                   # (n, 2, words)
     return F.cross_entropy(logits.flatten(0, 1), web["answer"].flatten())                 # (n*2, words), (n*2,)
 
 
 def correlation(value, episodes, s):
-    """Pearson correlation of V with the return over all steps."""
+    """Pearson correlation of V with the return over all steps; None where one of them is constant."""
     V, R = np.concatenate(predict_values(value, episodes)), np.concatenate(episode_returns(episodes, s))
     return float(np.corrcoef(V, R)[0, 1]) if V.std() > 0 and R.std() > 0 else None
 
@@ -311,12 +341,13 @@ def mean_value_loss(value, episodes, s):
 
 
 def eq3_loss(policy, batch, omega, eta, tokens=1.0, weight=None):
-    """Eq. (3) by way of Eq. (4): the negative bound, with constant weights on its three terms.
+    """Eq. (3) by way of Eq. (4): subtask + tokens · action tokens + 10 · flow, each term's mean over the batch.  -> scalar
 
-    Over many batches the dropout makes it (1 - p) [-log π(a | I, o)] + p [-log π(a | o)]: Eq. (3) with α = (1 - p) / p.
+    Action tokens and flow are the negative bound of Eq. (4); the subtask's term is -log π(ℓ̂ | o, ℓ) of Sec. V-A.  With a
+    dropout of p the batches hold (1 - p) [-log π(a | I, o)] + p [-log π(a | o)]: p times Eq. (3), with α = (1 - p) / p.
     Tokens and flow train disjoint weights (knowledge insulation) and Adam ignores a constant factor, so the 10 only
-    brings the two gradients to one size for the common clipping.  tokens: weight of the action tokens' term; weight:
-    α_η of Eq. (4), a callable (policy.FLOW_WEIGHTS).
+    brings the two gradients to one size for the common clipping.
+    tokens: weight of the action tokens' term; weight: α_η of Eq. (4), a callable (policy.FLOW_WEIGHTS).
     """
     terms = policy.terms(batch, omega, eta, weight)
     return terms["subtask"].mean() + tokens * terms["tokens"].mean() + 10 * terms["flow"].mean()
@@ -327,7 +358,7 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=None, columns=None, 
 
     loss(policy, batch, omega (B, R, H, A), eta (B, R)) -> scalar: eq3_loss when None, the baselines pass their own;
     columns: more per-step arrays (M,) for its batch; dropout: s.dropout when None, 1 trains without the indicator;
-    keep: bool (M,), the steps to draw from, all when None.
+    keep: bool (M,), the steps to draw from, all when None.  batch: see `VLA.terms`.  Trains `policy` in place.
     """
     loss = partial(eq3_loss, tokens=float(s.token_loss), weight=FLOW_WEIGHTS[s.flow_weight]) if loss is None else loss
     steps = stack_steps(episodes, s.device, policy.config.horizon, policy.config.cameras)
@@ -335,15 +366,16 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=None, columns=None, 
     rate = s.fine_tuning_rate if policy.fitted else s.learning_rate
     if not policy.fitted:         # pre-training: the normaliser is measured once and kept
         policy.fit_normalizer(steps["actions"], steps["state"])
-    steps["chunk"] = policy.normalize(steps.pop("actions"), steps["state"])
-    steps["tokens"] = policy.tokenizer.encode(steps["chunk"])
+    steps["chunk"] = policy.normalize(steps.pop("actions"), steps["state"])               # (M, H, A)
+    steps["tokens"] = policy.tokenizer.encode(steps["chunk"])                             # (M, 12)
+    # I_t, and what a baseline's loss needs besides: (M,) each
     for name, column in ({"positive": np.concatenate(labels.positive)} | (columns or {})).items():
         steps[name] = torch.as_tensor(column, device=s.device)
     M, B, R = len(steps["chunk"]), s.batch, s.draws
     dropout = s.dropout if dropout is None else dropout
     g, ask = generator(s.seed, f"policy {M}"), web_batches(s, policy.config.cameras, s.web, B, "web policy")
 
-    kept = torch.arange(M) if keep is None else torch.as_tensor(keep).nonzero()[:, 0]
+    kept = torch.arange(M) if keep is None else torch.as_tensor(keep).nonzero()[:, 0]     # indices of steps, (M,) or fewer
     if len(kept) == 0:
         raise ValueError(f"keep: none of {M} steps, expected at least one to train on")
 
@@ -367,7 +399,10 @@ def train_policy(policy, episodes, s, n_steps, labels, loss=None, columns=None, 
 # ---------------------------------------------------------------- acting: demonstrations, rollouts, corrections
 
 def multi_task_demonstrations(s):
-    """D_demo: every task of pre-training, by operators of mixed quality; with s.bodies also on other robots (Sec. IV)."""
+    """D_demo: every task of pre-training, by operators of mixed quality; with s.bodies also on other robots (Sec. IV).
+
+    Every pair of task and robot has its own s.demonstrations episodes.
+    """
     episodes = []
     for task in s.pretraining:
         for body in BODIES.values() if s.bodies else (STATIC,):
@@ -385,9 +420,10 @@ def demonstrate(s, task, skill, purpose, body=STATIC):
 class Actor:
     """π as the control loop calls it: (observation, live, frozen) -> chunks (n, H, A), see `hardware.Chunks`.
 
-    prompts: n texts, ℓ_t and s of every station.  Keeps ℓ̂ of each, predicted anew every s.subtask_every chunks; g: the
-    generator of the noise ω, None the global one.  observation: {"state": (n, A), "keypoints": (n, 4, 20)}; live (n,) bool:
-    the others' rows are zero.
+    prompts: n texts, ℓ_t and metadata of every station.  Keeps ℓ̂ of each, predicted anew every s.subtask_every chunks
+    (Sec. V-A: at a lower frequency than actions); g: the generator of the noise ω, None the global one.
+    observation: {"state": (n, A), "keypoints": (n, 4, 20)}; live (n,) bool: who is not over yet, the others' rows of the
+    answer are zero; frozen (n, d, A) or None: see `policy.sample_actions`.
     """
 
     def __init__(self, s, prompts, policy, beta=1.0, indicator=True, g=None):
@@ -400,10 +436,11 @@ class Actor:
         policy, n = self.policy, len(live)
         seen = perceive({key: x[live] for key, x in observation.items()}, policy.config.cameras)
         seen = {key: torch.as_tensor(x, device=self.device) for key, x in seen.items()}
-        rows = torch.as_tensor(np.flatnonzero(live), device=self.device)
+        rows = torch.as_tensor(np.flatnonzero(live), device=self.device)                  # (m,), m = live.sum()
         if self.calls % self.s.subtask_every == 0:
             self.subtask[rows] = predict_subtask(policy, seen, self.prompt[rows])
         self.calls += 1
+        # drawn for all n, so that a copy's noise does not depend on which others are over
         omega = torch.randn(n, policy.config.horizon, policy.action_dim, generator=self.g).to(self.device)[rows]
         prefix = {} if frozen is None else {"frozen": torch.as_tensor(frozen, dtype=torch.float32, device=self.device)[rows]}
         chunk = np.zeros((n, policy.config.horizon, policy.action_dim))
@@ -422,8 +459,10 @@ def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skil
     """Run one episode per seed, side by side, through the control loop of hardware.py.  -> list of labelled `Episode`s
 
     policy alone: autonomous.  operator_skill alone: demonstrations.  policy with coach=True: an expert watches, takes
-    over when his `Gate` says so, and hands back where the next chunk begins.  purpose: names the stream of the noise ω;
-    body, item: as in `World`; ask: metadata s to put into the policy's prompt.
+    over when his `Gate` says so, and hands back where the next chunk begins; both his steps and the policy's are kept
+    (Sec. V-D), `Episode.intervention` tells them apart.  beta, indicator: as in `policy.sample_actions`; iteration: k of
+    the data, which π^{k-1} collects; purpose: names the stream of the noise ω; body, item: as in `World`; ask: metadata to
+    put into the policy's prompt.
     """
     if (policy is None) == (operator_skill is None):
         raise ValueError("policy, operator_skill: expected exactly one of them")
@@ -431,7 +470,8 @@ def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skil
     prompts, metadata = world.prompts().tolist(), [ask] * n
     if policy is None:              # a demonstrator decides at every step: chunks of one action
         hands = Operator(world, seeds, operator_skill)
-        act, execute, source, metadata = lambda observation, live, frozen: hands.act(world)[:, None], 1, "demonstration", hands.metadata()
+        act, execute, source, metadata = (lambda observation, live, frozen: hands.act(world)[:, None], 1,     # (n, 1, A)
+                                          "demonstration", hands.metadata())
     else:
         g = generator(s.seed, f"{purpose} {iteration} {coach} {n} {beta}")
         act = Actor(s, [f"{text} {ask}" for text in prompts], policy, beta, indicator, g)
@@ -445,20 +485,23 @@ def collect(s, spec, seeds, policy=None, beta=1.0, indicator=True, operator_skil
 
 
 def score(episodes):
-    """Success rate and throughput (successes per simulated hour, failures' time included) with standard errors.
+    """Sec. VI-C: success rate and throughput (successes per simulated hour, failures' time included), with standard errors.
 
-    failed_early: share of episodes that ended in failure before the time limit (wrong way, dropped, spilled).
+    failed_early: share of episodes that ended in failure before the time limit (wrong way, dropped, spilled);
+    mean_seconds: of the successes, None without one; per_stage_success: list, one per stage.  Time to reset the scene
+    does not count.
     """
     n = len(episodes)
     if n == 0 or any(e.success is None for e in episodes):
         raise ValueError(f"episodes: {n}, expected at least one, all labelled (success True or False)")
-    success = np.array([e.success for e in episodes], float)
-    hours = np.array([len(e) for e in episodes]) / CONTROL_HZ / 3600
+    success = np.array([e.success for e in episodes], float)                              # (n,), 0 or 1
+    hours = np.array([len(e) for e in episodes]) / CONTROL_HZ / 3600                      # (n,)
     throughput = success.sum() / hours.sum()
-    # standard error of a ratio of means (delta method)
+    # standard error of a ratio of means (delta method); an episode's residual: successes beyond those its time is worth
     residual = success - throughput * hours
     early = [not e.success and len(e) < e.max_length for e in episodes]
-    return {"success": success.mean(), "failed_early": float(np.mean(early)), "success_se": math.sqrt(success.mean() * (1 - success.mean()) / n),
+    return {"success": success.mean(), "failed_early": float(np.mean(early)),
+            "success_se": math.sqrt(success.mean() * (1 - success.mean()) / n),
             "throughput": throughput, "throughput_se": math.sqrt((residual ** 2).sum() / n / max(n - 1, 1)) / hours.mean(),
             "mean_seconds": 3600 * (success * hours).sum() / success.sum() if success.any() else None, "episodes": n,
             "per_stage_success": np.mean([e.stages for e in episodes], axis=0).tolist()}
@@ -470,6 +513,7 @@ def visible_quality(episode):
     -> (good, bad), bool (T,) each.  Good: a half is about to be grasped well.  Bad: it is about to be grasped by its edge,
     or both arms and grippers stand still (three steps in a row).
     """
+    # rows 0 and 1 of the keypoints are the handles; column 7: held by the edge, 8: held well (sim_tasks.arms.World.observe)
     keypoints, state = episode.observations["keypoints"], episode.observations["state"]
     begins = lambda held: np.append((held[1:] & ~held[:-1]).any(1), False)                # (T, arm) -> (T,)
     edge, well = begins(keypoints[:, :2, 7] > 0), begins(keypoints[:, :2, 8] > 0)
@@ -501,8 +545,8 @@ KINDS = {"VLA": (VLA, PolicyConfig), "ValueFunction": (ValueFunction, ValueConfi
 def evaluate(run, name, policy, beta=1.0, indicator=True, task=None):
     """Success and throughput on the evaluation episodes, the same ones for every policy of the run.
 
-    task: the run's own when None.  Tasks with items are measured on the hardest one, as the paper does; and on as many
-    episodes of all items, which "items" reports one by one.
+    indicator: None for a policy that never saw one; task: the run's own when None.  Tasks with items are measured on the
+    hardest one, as the paper does; and on as many episodes of all items, which "items" reports one by one.
     """
     s = run.settings
     spec = sim_tasks.TASKS[task or s.task]
@@ -537,7 +581,7 @@ def subtask_accuracy(policy, episodes, s):
 
 
 def evaluate_demonstrations(run):
-    """The same numbers of the operators whose demonstrations pre-training saw, on as many episodes as the policies."""
+    """The same numbers of operators like those of pre-training (`MIXED`), on as many episodes as the policies."""
     s = run.settings
     spec = sim_tasks.TASKS[s.task]
     seeds = episode_seeds(s.seed, "evaluated demonstrations", s.episodes)
@@ -546,8 +590,10 @@ def evaluate_demonstrations(run):
 
 
 def check_value(run, name, value, trained_on, heldout):
-    """V on episodes that it was not trained on: correlation with R_t, Eq. (1) beside that of episodes of the same kind
-    that it was trained on, AUC."""
+    """V on episodes that it was not trained on: correlation with R_t, AUC, and Eq. (1).
+
+    Beside the last, Eq. (1) on `trained_on`, episodes of the same kind that V was trained on: the gap is what it overfits.
+    """
     s = run.settings
 
     def make():
@@ -579,7 +625,10 @@ def heldout_rollouts(s, policy, k):
 
 
 def count_labels(run, labels, episodes, k):
-    """How many labels are positive among the newest rollouts and the demonstrations, and how much was corrected."""
+    """How many labels are positive among the newest rollouts and the demonstrations, and how much was corrected.
+
+    positive_given_good, _bad: of the newest rollouts' steps that `visible_quality` calls so, the fraction labelled positive.
+    """
     newest = [e.iteration == k and e.source == "autonomous" for e in episodes]
     mean = lambda arrays: float(x.mean()) if len(x := np.concatenate([*arrays, []])) else None
     judged = lambda i: mean([p[visible_quality(e)[i]] for p, e, new in zip(labels.positive, episodes, newest) if new])
@@ -593,15 +642,16 @@ def count_labels(run, labels, episodes, k):
 
 def write_metrics(run, **rest):
     """metrics.json: everything that the run measured."""
-    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings), "seconds": run.seconds(),
-               "stages": run.stages} | rest
+    metrics = {"task": run.settings.task, "seed": run.settings.seed, "settings": asdict(run.settings),
+               "seconds": run.seconds(), "stages": run.stages} | rest
     write_text(run.path("metrics.json"), json.dumps(metrics, indent=1))
     return metrics
 
 
 def write_recap_metrics(run):
-    """... of Algorithm 1: with V's checks, the last one's at the top, and the labels."""
-    return write_metrics(run, value=run.value_report | run.value_report[f"V_{run.settings.iterations or 'pre'}"], labels=run.labels)
+    """`write_metrics` for Algorithm 1: with the checks of every V, those of the last one once more at the top, and the labels."""
+    return write_metrics(run, value=run.value_report | run.value_report[f"V_{run.settings.iterations or 'pre'}"],
+                         labels=run.labels)
 
 
 def finish(run):
@@ -617,7 +667,8 @@ def finish_generalist(run, specialists):
     write_metrics(run, specialists=specialists)
     for (task, theirs), ours in zip(specialists.items(), run.stages):
         for name, x in (("specialist", theirs), ("generalist", ours)):
-            print(f"{task:<14}{name:<12}{x['success']:>7.1%} ± {x['success_se']:<6.1%}{x['throughput']:>6.0f} ± {x['throughput_se']:<4.0f}")
+            print(f"{task:<14}{name:<12}{x['success']:>7.1%} ± {x['success_se']:<6.1%}"
+                  f"{x['throughput']:>6.0f} ± {x['throughput_se']:<4.0f}")
 
 
 def draw_pictures(run, metrics):
@@ -642,6 +693,7 @@ def draw_pictures(run, metrics):
 
 
 def frames(episode, steps):
+    """Pictures of these steps, drawn anew from state and keypoints: list of uint8 arrays."""
     return [draw(episode.observations["state"][t], episode.observations["keypoints"][t], episode.task) for t in steps]
 
 
@@ -657,6 +709,7 @@ def value_figure(value, episodes):
 # ---------------------------------------------------------------- command line
 
 def check_device(device):
+    """ValueError where this machine lacks the device."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[device]:
         raise ValueError(f"--device: {device} is not available on this machine, expected one of "

@@ -1,5 +1,10 @@
 """A run's folder: every stage of Algorithm 1 leaves a file, so that an interrupted run can go on; tables of results.
 
+    D_demo, D_0, D_k               Run.data     NAME.npz
+    V_pre, V_k, pi_pre, pi_k       Run.net      NAME.npz
+    evaluations, checks of V       Run.json     NAME.json
+    rows of Figs. 7 to 10          table (one run), summary (over seeds)
+
 Nothing here learns or acts; recap.py says what the stages are.  Files are written atomically (data.py).
 """
 import json
@@ -32,9 +37,11 @@ class Run:
         return self.before + time.time() - self.started
 
     def path(self, name):
+        """Where a file of this run lies."""
         return os.path.join(self.out, name)
 
     def say(self, name, text):
+        """Print one line on a finished stage, and keep the time that the run has taken."""
         write_text(self.path("seconds.json"), json.dumps(self.seconds()))
         print(f"[{self.seconds():5.0f} s] {name:<20} {text}", flush=True)
 
@@ -75,11 +82,13 @@ class Run:
                  f"{stage['throughput']:.0f} ± {stage['throughput_se']:.0f} per hour")
 
     def add_labels(self, labels):
+        """What recap.count_labels counted in one iteration, a dict."""
         self.labels.append(labels)
         self.say(f"labels {labels['iteration']}", _plain(labels))
 
 
 def write_text(path, text):
+    """Write a text file, all or nothing."""
     def write(temporary):
         with open(temporary, "w") as file:
             file.write(text)
@@ -99,7 +108,7 @@ def summary(folders):
     Ratios are taken within each run before they are averaged: to offline RL + SFT, and of throughput to the best
     stage before RECAP.
     """
-    runs, value = [], []
+    runs, value = [], []           # {(stage, β): row} of each run; the correlation of its last V
     for folder in folders:
         try:
             with open(os.path.join(folder, "metrics.json")) as file:
@@ -115,11 +124,13 @@ def summary(folders):
     def spread(x, digits, width):
         error = np.std(x, ddof=1) / math.sqrt(len(x)) if len(x) > 1 else math.nan
         return f"{f'{np.mean(x):.{digits}f} ± {error:.{digits}f}':^{width}}"
+    # run by run; nan where there is nothing to compare with
     ratios = lambda a, b: [x / y if y else math.nan for x, y in zip(a, b)]
     sft = [run["offline_rl_sft", 1.0] for run in runs]
     best = [best_before_recap(run.values()) for run in runs]
     lines = [f"{len(runs)} runs, {sft[0]['episodes']} evaluation episodes per policy and β; mean over runs ± standard error",
-             f"{'':<20}{'success %':^17}{'failed early %':^17}{'per hour':^12}{'throughput ×':^17}{'failures ×':^17}{'throughput ×':^17}",
+             f"{'':<20}{'success %':^17}{'failed early %':^17}{'per hour':^12}"
+             f"{'throughput ×':^17}{'failures ×':^17}{'throughput ×':^17}",
              f"{'':<20}{'':^17}{'':^17}{'':^12}{'of offline+SFT':^17}{'of offline+SFT':^17}{'of best before':^17}"]
     for name, beta in runs[0]:
         x = [run[name, beta] for run in runs]
@@ -130,7 +141,8 @@ def summary(folders):
                      + spread(ratios(throughput, [b["throughput"] for b in sft]), 2, 17)
                      + spread(ratios(failures, [1 - b["success"] for b in sft]), 2, 17)
                      + spread(ratios(throughput, [b["throughput"] for b in best]), 2, 17))
-    lines.append("correlation of the last V with the return, held out: " + ", ".join("–" if x is None else f"{x:.2f}" for x in value))
+    lines.append("correlation of the last V with the return, held out: "
+                 + ", ".join("–" if x is None else f"{x:.2f}" for x in value))
     return "\n".join(lines)
 
 

@@ -1,4 +1,9 @@
-"""The settings of a run, and the command line made from them: a field is an option, its help a line here."""
+"""The settings of a run, and the command line made from them: a field is an option, its help a line here.
+
+The help says what the paper uses where it names a number and ours is another: fewer episodes, and 10 Hz in the place of
+50, so that N = 10 steps are the paper's one second.  A default None is filled in by `__post_init__`: it hangs on the task,
+or on --vision.  Names of the method: recap.py.
+"""
 import argparse
 import math
 from dataclasses import dataclass, field, fields
@@ -10,6 +15,7 @@ from sim_tasks.demonstrator import METADATA
 
 
 def setting(default, help):
+    """A field with its line of help, which is its comment, too."""
     return field(default=default, metadata={"help": help})
 
 
@@ -18,7 +24,8 @@ class Settings:
     task: str = setting("fold_shirt", "target task ℓ: " + ", ".join(sim_tasks.TASKS))
     iterations: int = setting(2, "K of Algorithm 1")
     seed: int = setting(0, "of everything that is drawn, evaluation episodes included")
-    beta: float | None = setting(None, "guidance at evaluation, beside β = 1 (default 2 for fold_shirt, else 1.5; App. E: 1.5 to 2.5)")
+    beta: float | None = setting(None, "guidance at evaluation, beside β = 1 (default 2 for fold_shirt, else 1.5; "
+                                 "App. E: 1.5 to 2.5)")
     device: str = setting("cpu", "cpu, cuda or mps")
     supervised: bool = setting(False, "also train the network without the indicator, pre-trained and SFT")
     # what the networks read and learn besides (each switchable; all off is the plain run)
@@ -76,8 +83,9 @@ class Settings:
         if self.beta is None:
             self.beta = self.beta_for(self.task)
 
-        # images take about three times as many steps to learn as keypoints
-        for name, keypoints, images in (("pretraining_steps", 5000, 10_000), ("sft_steps", 700, 2000), ("policy_steps", 3500, 6000)):
+        # images take more steps to learn than keypoints
+        for name, keypoints, images in (("pretraining_steps", 5000, 10_000), ("sft_steps", 700, 2000),
+                                        ("policy_steps", 3500, 6000)):
             if getattr(self, name) is None:
                 setattr(self, name, images if self.vision else keypoints)
 
@@ -135,11 +143,13 @@ class Settings:
         return tuple(self.cameras.split()) if self.vision else ()
 
 
+# --quick: every stage runs, but so few steps teach a policy next to nothing
 QUICK = dict(iterations=1, demonstrations=20, autonomous=20, corrected=5, episodes=30, pretraining_steps=150,
              sft_steps=50, policy_steps=100, value_pretraining_steps=60, value_steps=40)
 
 
 def parse(argv):
+    """The command line.  -> Namespace; a setting that was not given is None, so that `Settings` fills in its default."""
     parser = argparse.ArgumentParser(prog="recap.py", description="RECAP (Algorithm 1) on a toy bimanual task.")
     for f in fields(Settings):
         option = "--" + f.name.replace("_", "-")

@@ -1,7 +1,15 @@
 """From episodes to batches, and the one loop of AdamW that V, π and the baselines share.
 
 Nothing here is specific to RECAP: how steps become tensors (o_t = [X_t, q_t], ℓ, a_{t:t+H}), where chance comes from,
-how a network is optimised, V over whole episodes.  The losses, Eqs. (1) and (3), are in recap.py.
+how a network is optimised, V over whole episodes.  The losses, Eqs. (1) and (3), are in recap.py; names and sizes as there.
+
+    a_{t:t+H}, o_t, ℓ of every step          stack_steps, perceive
+    metadata s in the prompt (Sec. V-A)      draw_prompts
+    co-training on web data (Sec. V-C)       web_batches
+    V(o_t, ℓ) of every step                  predict_values
+
+Deviations: past the end of an episode a chunk repeats the last action; V is trained with and without s, like π, but
+labels are made without it.
 """
 import math
 import zlib
@@ -25,11 +33,12 @@ def stream(seed, purpose):
 
 
 def episode_seeds(seed, purpose, n):
-    """n episode seeds; "evaluation" seeds are never those of collected data."""
+    """n episode seeds, each an int of 63 bits; those of "evaluation" are not those of collected data."""
     return [int(x) for x in stream(seed, purpose).generate_state(n, np.uint64) >> np.uint64(1)]
 
 
 def generator(seed, purpose):
+    """A torch generator at the beginning of that stream."""
     return torch.Generator().manual_seed(int(stream(seed, purpose).generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
 
@@ -51,7 +60,8 @@ def stack_steps(episodes, device="cpu", horizon=PolicyConfig().horizon, cameras=
 
     state (M, 6), keypoints (M, 4, 20) or images of `cameras` (M, 24, 24, 3); ids of prompt (M, 5), of `described`, the
     prompt with the metadata s (M, 5), and of subtask (M, 2); actions (M, H, A): the chunk a_{t:t+H} as sent, its last
-    action repeated past the end of the episode.
+    action repeated past the end of the episode.  A chunk is what was done, whoever did it: near a takeover it holds actions
+    of the policy and of the operator, and I_t is that of its first step.
     """
     if not episodes:
         raise ValueError("episodes: an empty dataset, expected at least one episode")
@@ -61,7 +71,7 @@ def stack_steps(episodes, device="cpu", horizon=PolicyConfig().horizon, cameras=
         chunks.append(e.actions[window])                                                      # (T, H, A)
         prompts += [encode(e.prompt, PROMPT_LENGTH)] * len(e)
         described += [encode(f"{e.prompt} {e.metadata}", PROMPT_LENGTH)] * len(e)
-        names, index = np.unique(e.subtask, return_inverse=True)
+        names, index = np.unique(e.subtask, return_inverse=True)       # encode each text once: (few,), (T,)
         subtasks.append(np.array([encode(str(name), SUBTASK_LENGTH) for name in names])[index])   # (T, 2)
     steps = perceive({key: np.concatenate([e.observations[key] for e in episodes]) for key in ("state", "keypoints")}, cameras)
     steps |= {"actions": np.concatenate(chunks), "prompt": np.array(prompts), "described": np.array(described),
@@ -100,7 +110,10 @@ def web_batches(s, cameras, share, size, purpose):
 # ---------------------------------------------------------------- optimising, predicting
 
 def optimise(network, draw_loss, n_steps, learning_rate, name):
-    """AdamW, a short warm-up, a cosine to zero: one loop for V, π and the baselines.  `draw_loss()` draws a batch."""
+    """AdamW, a short warm-up, a cosine to zero: one loop for V, π and the baselines.
+
+    draw_loss(): draws a batch -> its loss, a scalar; name: for messages.  Trains in place.  -> network, in eval mode
+    """
     fused = next(network.parameters()).device.type != "mps"        # one call per step; not in every release on mps
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=fused)
     warmup = min(50, n_steps // 10 + 1)
@@ -124,14 +137,14 @@ def optimise(network, draw_loss, n_steps, learning_rate, name):
 
 @torch.no_grad()
 def value_logits(value, episodes):
-    """Logits of p_φ(V | o_t, ℓ) of all steps in a row: list of tensors (m, B), a few thousand steps each."""
+    """Logits of p_φ(V | o_t, ℓ) of all steps in a row, ℓ without metadata: list of tensors (m, bins), m <= 4096."""
     steps = stack_steps(episodes, next(value.parameters()).device, cameras=value.config.cameras)
     batches = ({key: x[i:i + 4096] for key, x in steps.items()} for i in range(0, len(steps["prompt"]), 4096))
     return [value(batch, batch["prompt"]) for batch in batches]
 
 
 def predict_values(value, episodes):
-    """V(o_t, ℓ) of every step: list of float (T,), one per episode."""
+    """V(o_t, ℓ) = Σ_b p_φ(V = b | o_t, ℓ) v(b) of every step: list of float (T,), one per episode."""
     V = np.concatenate([expected_value(logits).cpu().numpy() for logits in value_logits(value, episodes)])    # (M,)
     return np.split(V.astype(float), np.cumsum([len(e) for e in episodes])[:-1])
 
@@ -144,6 +157,6 @@ def flow_loss_by_eta(policy, draw_batch, n_batches=8, edges=(0, 0.1, 0.2, 0.4, 0
         batch, omega, eta = draw_batch()
         losses.append(policy.terms(batch, omega, eta)["flow"].flatten())
         etas.append(eta.flatten())
-    losses, etas = torch.cat(losses), torch.cat(etas)
+    losses, etas = torch.cat(losses), torch.cat(etas)                                          # (batches * B * R,) each
     return {f"{low}-{high}": round(losses[(etas >= low) & (etas < high)].mean().item(), 4)
             for low, high in zip(edges[:-1], edges[1:])}

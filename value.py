@@ -1,14 +1,15 @@
 """The distributional value function p_φ(V | o_t, ℓ) (Sec. IV-A, V-C).
 
-    v(b), b = 1..B           support            B = 201 values from -1 to 0
-    R_t^B                    discretize         the nearest of them
+    v(b), b = 0 ... B-1      support            B = 201 values from -1 (the worst failure) to 0 (success now)
+    R_t^B                    discretize         the index of the nearest of them
     Eq. (1)                  value_loss         cross-entropy against the discretised return
     V = Σ_b p(b) v(b)        expected_value
     p_φ(V | o_t, ℓ)          ValueFunction      all tasks in one network; ℓ tells it which
 
-This module takes tensors only; how an episode becomes returns (Eq. 5, the range (-1, 0)) is in recap.py.
-The value 0 is "success now"; -1 is the worst failure.  The paper co-trains V on web data against overfitting;
-`answer_logits` is the head for that (recap.train_value mixes the questions of web.py in, when asked).
+Tensors only; how an episode becomes returns (Eq. 5, the range (-1, 0)) is in recap.py.  In shapes B is the paper's
+number of bins, N the batch.
+Deviations (and backbone.py's): a network of 2 layers that starts at random (paper: Gemma 3, 670M); co-training on web
+data (Sec. V-C, against overfitting) only with --web: `answer_logits`, fed by recap.train_value.
 """
 from dataclasses import dataclass
 
@@ -27,8 +28,8 @@ def support(n_bins=201):
 def discretize(returns, n_bins=201):
     """R_t^B: index of the nearest bin of `support`.  returns (...), float in [-1, 0] -> long (...).
 
-    Raises ValueError for a value outside the support or not finite: a return that lands there was not
-    normalised as V is, and clipping it silently would bias every advantage computed from it.
+    ValueError for a value outside the support or not finite: it was not normalised as V is, and to clip it silently
+    would bias every advantage.
     """
     returns = torch.as_tensor(returns)
     outside = ~((returns >= -1 - 1e-6) & (returns <= 1e-6))       # NaN lands here, too
@@ -40,7 +41,7 @@ def discretize(returns, n_bins=201):
 def value_loss(logits, returns):
     """Eq. (1): H(R_t^B, p_φ(V | o_t, ℓ)), mean over the steps.  logits (..., B), returns (...) -> scalar."""
     B = logits.shape[-1]
-    target = discretize(returns, B)
+    target = discretize(returns, B)                                       # (...)
     return F.cross_entropy(logits.reshape(-1, B), target.reshape(-1))     # (N, B), (N,)
 
 
@@ -71,19 +72,19 @@ class ValueFunction(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, observation, prompt):
-        """observation {"state": (B, 6), "keypoints": (B, 4, 20)} or images, prompt ids (B, 5) -> logits (B, n_bins)."""
-        return self.head(self._read(observation, prompt, "value:"))                      # (B, n_bins)
+        """observation {"state": (N, 6), "keypoints": (N, 4, 20)} or images, prompt ids (N, 5) -> logits (N, B)."""
+        return self.head(self._read(observation, prompt, "value:"))
 
     def answer_logits(self, observation, question, answer):
-        """Co-training (Sec. V-C): the words that answer a question, ids (B, 5), about what is seen -> (B, 2, n_words).
+        """Co-training (Sec. V-C): the words that answer a question, ids (N, 5), about what is seen -> (N, 2, n_words).
 
         Both words at once, from one position; `answer` is not read (the policy, which writes word by word, does).
         """
         return self.answer(self._read(observation, question, "answer:")).unflatten(1, (SUBTASK_LENGTH, -1))
 
     def _read(self, observation, prompt, ask):
-        """The last hidden state, (B, width), of [observation | prompt | ask]."""
-        ask = torch.full_like(prompt[:, :1], WORD_ID[ask])                               # (B, 1)
-        text = self.backbone.token(torch.cat([prompt, ask], dim=1))                      # (B, 6, width)
-        tokens = torch.cat([self.backbone.embed_observation(observation), text], dim=1)  # (B, S, width)
-        return self.backbone(tokens, None)[1][:, -1]
+        """The last hidden state, (N, width), of [observation | prompt | ask]."""
+        ask = torch.full_like(prompt[:, :1], WORD_ID[ask])                               # (N, 1)
+        text = self.backbone.token(torch.cat([prompt, ask], dim=1))                      # (N, 6, width)
+        tokens = torch.cat([self.backbone.embed_observation(observation), text], dim=1)  # (N, S, width)
+        return self.backbone(tokens, None)[1][:, -1]       # no mask: nothing is generated, so all may see one another
