@@ -17,6 +17,7 @@ from backbone import PROMPT_LENGTH, SUBTASK_LENGTH
 from baselines import spo_loss
 from policy import PolicyConfig, VLA, draw_noise, flow_matching_loss, guided, integrate, noised, predict_subtask, sample_actions
 from recap import advantages, indicators, returns, rewards, threshold
+from reproduce import ABLATIONS
 from settings import Settings
 from value import ValueConfig, discretize, support
 
@@ -178,9 +179,10 @@ def test_every_name_on_a_page_exists(page):
         assert setting in Settings.__dataclass_fields__ or f'"{option}"' in parsers or option == "--help", option
 
 
-def test_the_readme_is_short_and_leads_to_the_map():
-    assert len(read(ROOT / "README.md").splitlines()) <= 350
-    assert "(PAPER_MAP.md)" in read(ROOT / "README.md")
+def test_the_readme_is_short_leads_to_the_map_and_names_every_ablation():
+    readme = read(ROOT / "README.md")
+    assert len(readme.splitlines()) <= 350 and "(PAPER_MAP.md)" in readme
+    assert set(ABLATIONS) <= set(spans(readme))
 
 
 def test_every_symbol_stands_in_the_glossary():
