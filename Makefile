@@ -1,9 +1,10 @@
-# make demo: the main job, a few minutes.  make test: the fast tests.  Both set up .venv first.
+# make demo: the main job, a few minutes.  make test: the fast tests.  make slow: the slow ones, which run the notebooks, too.
+# make notebooks: run and write all notebooks anew.  Each sets up .venv first.
 # Without make:  python3 -m venv .venv && .venv/bin/pip install -r requirements.txt
 #                .venv/bin/python recap.py        or        .venv/bin/python -m pytest
 PYTHON ?= python3
 
-.PHONY: demo test slow clean
+.PHONY: demo test slow notebooks clean
 
 demo: .venv/installed
 	.venv/bin/python recap.py
@@ -11,8 +12,11 @@ demo: .venv/installed
 test: .venv/installed
 	.venv/bin/python -m pytest
 
-slow: .venv/installed
+slow: .venv/notebooks
 	.venv/bin/python -m pytest -m slow
+
+notebooks: .venv/notebooks
+	.venv/bin/python notebooks/build.py
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
@@ -21,6 +25,10 @@ slow: .venv/installed
 		{ echo "make: $(PYTHON) cannot make virtual environments, install its venv package (Debian: python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/notebooks: .venv/installed requirements-notebooks.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-notebooks.txt
 	@touch $@
 
 clean:
