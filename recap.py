@@ -614,7 +614,7 @@ def check_value(run, name, value, trained_on, heldout):
 def prompt_effect(value, episodes, s):
     """Mean |V(o_t, ℓ') - V(o_t, ℓ)|: how much V changes when the prompt is another task's, the scene the same.
 
-    0: V ignores language.  ℓ': the prompt of the next task of pre-training; None where there is only one.
+    0: V ignores language.  ℓ': the prompt of the first other task of pre-training; None where there is none.
     """
     others = [task for task in s.pretraining if task != s.task]
     if not others:
