@@ -86,15 +86,15 @@ def draw_data(n, g):
 
 
 g = torch.Generator().manual_seed(1)
-data, omega = draw_data(400, g), torch.randn(400, 1, 2, generator=g)
-axis = torch.linspace(-2.2, 2.2, 12)
-points = torch.cartesian_prod(axis, axis)[:, None]                  # (144, 1, 2)
-fig, axes = plt.subplots(1, 5, figsize=(14, 3.1), sharey=True, layout="constrained")
+data, omega = draw_data(200, g), torch.randn(200, 1, 2, generator=g)
+axis = torch.linspace(-2.2, 2.2, 9)
+points = torch.cartesian_prod(axis, axis)[:, None]                  # (81, 1, 2)
+fig, axes = plt.subplots(1, 5, figsize=(11.5, 2.6), sharey=True, layout="constrained")
 for ax, e in zip(axes, (0.0, 0.3, 0.6, 0.9)):
     v = -best_field(points, torch.full((len(points),), e))[:, 0]    # velocity
-    cloud = noised(data, omega, torch.full((400,), e))[:, 0]
+    cloud = noised(data, omega, torch.full((200,), e))[:, 0]
     ax.scatter(*cloud.T, s=4, color=GREY, alpha=0.5)
-    ax.quiver(*points[:, 0].T, *(v / v.norm(dim=1, keepdim=True)).T, color=BLUE, scale=22, width=0.006)
+    ax.quiver(*points[:, 0].T, *(v / v.norm(dim=1, keepdim=True)).T, color=BLUE, scale=18, width=0.008)
     ax.set(title=rf"$\eta$ = {e}", xlabel=r"$a_1$", xlim=(-2.4, 2.4), ylim=(-2.4, 2.4))
 path, steps = [omega[:30]], 50                                  # the walk, step by step, as integrate does it
 for i in range(steps):
@@ -104,7 +104,7 @@ path = torch.stack(path)[:, :, 0]                                   # (51, 30, 2
 for i in range(30):
     axes[4].plot(*path[:, i].T, lw=0.8, color=BLUE if path[-1, i, 0] < 0 else VERMILLION)
 axes[4].plot(*path[-1].T, "k.", ms=3)
-axes[4].set(title="30 walks from noise to data", xlabel=r"$a_1$")
+axes[4].set(title="30 walks to the data", xlabel=r"$a_1$")
 axes[0].set_ylabel(r"$a_2$")
 plt.show()
 
@@ -165,7 +165,7 @@ assert torch.allclose(flow_matching_loss(f, a, omega, eta), squared_error, rtol=
 
 e = torch.linspace(0, 0.99, 200)
 density = 1.5 / ETA_MAX * (1 - e / ETA_MAX) ** 0.5              # of eta = 0.999 (1 - u^(1/1.5)), u uniform
-fig, axes = plt.subplots(1, 3, figsize=(13, 3), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(11, 2.5), layout="constrained")
 axes[0].hist(eta, 50, density=True, color=GREY, alpha=0.5, label="200,000 draws")
 axes[0].plot(e, density, color="black", label=r"$p(\eta) \propto (1 - \eta/0.999)^{1/2}$")
 axes[0].set(title=r"how often $\eta$ is drawn", xlabel=r"$\eta$ (0 noise, 1 data)", ylabel="density")
@@ -262,10 +262,10 @@ def bound(point, alpha):
 
 kinds = {"clean": (1 - eta) ** 2, "paper": FLOW_WEIGHTS["paper"](eta), r"$\eta/(1-\eta)$": eta / (1 - eta)}
 bounds = {name: np.array([bound(point, alpha) for point in along]) for name, alpha in kinds.items()}
-fig, axes = plt.subplots(1, 3, figsize=(13, 2.8), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(10, 2.3), layout="constrained")
 for ax, (name, values), colour in zip(axes, bounds.items(), (BLUE, GREEN, VERMILLION)):
     ax.plot(line, values - values.max(), color=colour)
-    ax.set(title=r"bound with $\alpha_\eta$ = " + name, xlabel=r"$a_1$ along the line through the modes")
+    ax.set(title=r"bound with $\alpha_\eta$ = " + name, xlabel=r"$a_1$ ($a_2$ = 0.6)")
 axes[2].plot(line, log_p - log_p.max(), "k:", label="exact log p(a)")
 axes[2].legend(fontsize=9, frameon=False)
 axes[0].set_ylabel("nats, maximum at 0")
@@ -326,18 +326,18 @@ omega = torch.randn(200, 8, 6, generator=torch.Generator().manual_seed(6))
 observation = {key: seen[key] for key in ("state", "keypoints")}
 sample = lambda n: sample_actions(policy, observation, seen["prompt"], seen["subtask"], None, 1.0, n, omega)
 
-fig, axes = plt.subplots(1, 3, figsize=(12, 3.2), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(10, 2.8), sharey=True, layout="constrained")
 now = e.observations["state"][t]                                    # (6,)
 pictures = {"demonstrated,\nat the fork of each episode": demonstrated,
             "samples at one held-out state,\n5 Euler steps": hands(sample(5), now),
             "the same noise, 1 Euler step:\nthe network's mean": hands(sample(1), now)}
 for ax, (title, y) in zip(axes, pictures.items()):
-    for row in y[:100]:
+    for row in y[:50]:
         ax.plot(np.arange(1, 9), row, lw=0.7, alpha=0.6, color=BLUE if row[-1] > 0 else VERMILLION)
     ax.axhline(0, color="black", lw=0.8, ls=":")
     ax.set(xlabel="step of the chunk (0.1 s each)")
     up, down = 100 * (y[:, -1] > 5).mean(), 100 * (y[:, -1] < -5).mean()
-    shares = f"up {up:.0f} %, down {down:.0f} %, less than 5 cm {100 - up - down:.0f} %"
+    shares = f"up {up:.0f} %, down {down:.0f} %, below 5 cm {100 - up - down:.0f} %"
     ax.set_title(f"{title}\n{shares}", fontsize=10)
 axes[0].set_ylabel("left hand, y from here (cm)")
 plt.show()
