@@ -107,7 +107,8 @@ tokens = policy.tokenizer.encode(steps["chunk"])                    # (M, 12)
 assert torch.equal(policy.tokenizer.encode(policy.tokenizer.decode(tokens)), tokens)
 
 # %%
-now = 17                                # a few steps before: the left gripper closes within this chunk
+gripper = steps["actions"][:, :, 2]                                  # (M, H), the left one
+now = int(((gripper[:, 0] > 0.5) & (gripper[:, 3] < 0.5)).nonzero()[0])      # it is to close within this chunk
 fig, axes = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained", sharex=True)
 for ax, d, name in zip(axes, range(3), ("left shoulder", "left elbow", "left gripper")):
     ax.plot(range(8), steps["chunk"][now, :, d], "o", color="black", label="chunk")
@@ -356,9 +357,9 @@ for ax, (key, level), colour, title in zip(axes, guess.items(), (PURPLE, BLUE, V
 
 # %%
 torch.manual_seed(0)
-student, fresh = VLA(CONFIG), episodes[-1]
-all_positive = recap.Labels([np.ones(len(x), bool) for x in episodes[:-1]], {})
-recap.train_policy(student, episodes[:-1], s, 150, all_positive)
+student, fresh, rest = VLA(CONFIG), episodes[1], episodes[:1] + episodes[2:]
+all_positive = recap.Labels([np.ones(len(x), bool) for x in rest], {})
+recap.train_policy(student, rest, s, 150, all_positive)
 actor, said = recap.Actor(s, [fresh.prompt], student, g=generator(0, "notebook")), []
 for step in range(0, len(fresh), s.execute):
     actor({key: x[step:step + 1] for key, x in fresh.observations.items()}, np.array([True]))
@@ -376,8 +377,8 @@ for kind, colour in zip(kinds, (BLUE, VERMILLION, GREEN, PURPLE, GREY, "black"))
 ax.vlines([i for i, _ in said], 0.5, 0.9, color=GREY, lw=1)
 ax.vlines([i for i, _ in said[::s.subtask_every]], 0.0, 0.4, color="black", lw=1.5)
 ax.set_yticks([2.4, 1.4, 0.7, 0.2], ["annotator", "acted by", "a chunk begins", "ℓ̂ is predicted"])
-ax.set(xlim=(0, len(fresh)), ylim=(-0.1, 3), xlabel="step (10 per second)")
-ax.legend(ncol=len(kinds), frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
+ax.set(xlim=(-1, len(fresh)), ylim=(-0.1, 3), xlabel="step (10 per second)")
+ax.legend(ncol=len(kinds), frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9);
 
 # %% [markdown]
 # Between two predictions the old words stay, so a new subtask can be seen up to 7 steps late. What is saved:
