@@ -108,8 +108,8 @@ assert torch.equal(policy.tokenizer.encode(policy.tokenizer.decode(tokens)), tok
 
 # %%
 gripper = steps["actions"][:, :, 2]                                  # (M, H), the left one
-now = int(((gripper[:, 0] > 0.5) & (gripper[:, 3] < 0.5)).nonzero()[0])      # it is to close within this chunk
-fig, axes = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained", sharex=True)
+now = int(((gripper[:, 0] > 0.5) & (gripper[:, 3] < 0.5)).nonzero()[0])      # closes within this chunk
+fig, axes = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained", sharex=True, sharey=True)
 for ax, d, name in zip(axes, range(3), ("left shoulder", "left elbow", "left gripper")):
     ax.plot(range(8), steps["chunk"][now, :, d], "o", color="black", label="chunk")
     for C, colour, line in ((1, GREY, ":"), (2, VERMILLION, "-"), (4, BLUE, "--")):
@@ -121,9 +121,9 @@ axes[0].legend(frameon=False, fontsize=8)
 print("a^ℓ of this chunk:", tokens[now].tolist())
 
 # %% [markdown]
-# Two coefficients say "how much" and "rising or falling". A gripper that closes in two steps becomes a ramp.
-# This costs the robot nothing: the tokens are only a training target, from which the backbone learns what
-# matters for acting. What the arms get is the continuous chunk of the action expert.
+# Two coefficients say "how much" and "rising or falling". A gripper that is told to close from one step to
+# the next becomes a ramp. This costs the robot nothing: the tokens are only a training target, from which the
+# backbone learns what matters for acting. What the arms get is the continuous chunk of the action expert.
 
 # %% [markdown]
 # ## 4. The sequence, and who sees whom
@@ -364,8 +364,9 @@ actor, said = recap.Actor(s, [fresh.prompt], student, g=generator(0, "notebook")
 for step in range(0, len(fresh), s.execute):
     actor({key: x[step:step + 1] for key, x in fresh.observations.items()}, np.array([True]))
     said.append((step, " ".join(VOCABULARY[i] for i in actor.subtask[0].tolist())))
+acted_by = np.repeat([words for _, words in said], s.execute)[:len(fresh)]
 print(f"{len(fresh)} steps, {actor.calls} chunks, {-(-actor.calls // s.subtask_every)} predictions of ℓ̂;",
-      f"the words acted by are right at {recap.subtask_accuracy(student, [fresh], s):.0%} of the steps")
+      f"the words acted by are right at {np.mean(acted_by == fresh.subtask):.0%} of the steps")
 
 # %%
 fig, ax = plt.subplots(figsize=(10, 2.4), layout="constrained")
@@ -407,3 +408,12 @@ for name, n in (rows | {"all": count(student)}).items():
 
 # %% [markdown]
 # ## Change this line and see
+#
+# - At the top, `CONFIG = PolicyConfig(cameras=("base", "left_wrist", "right_wrist"))`: 28 observation tokens
+#   in the place of 5, and every assertion still holds. After 150 steps the words acted by are right at 45 %
+#   of the steps: pictures take longer to learn than keypoints.
+# - `s = Settings(demonstrations=24)` to `Settings(demonstrations=24, subtask_every=8)`: 5 predictions of the
+#   subtask in the place of 18. Each new subtask is noticed late, and the words acted by are right at 78 % of
+#   the steps.
+# - `episodes[1], episodes[:1] + episodes[2:]` to `episodes[-1], episodes[:-1]`: a demonstration that runs out
+#   of time in its second stage. "stack shirt" is never said, and 96 % of the steps are right.
