@@ -158,7 +158,8 @@ def value_trace(values, frames, frame_steps, title, fig=None, seconds_per_step=0
 
 
 ROWS = {"supervised_small": r"supervised, smaller (as $\pi_{0.5}$)", "supervised": r"supervised ($\pi_{0.6}$)",
-        "supervised_sft": "supervised + SFT", "rl_pretrained": r"RL pre-trained ($\pi^*_{0.6}$)", "offline_rl_sft": "offline RL + SFT"}
+        "supervised_sft": "supervised + SFT", "rl_pretrained": r"RL pre-trained ($\pi^*_{0.6}$)",
+        "offline_rl_sft": "offline RL + SFT"}
 
 
 def row_label(name):

@@ -152,7 +152,7 @@ def make_runs(all_settings, jobs, work=None):
                 bar.update()
     folders = [folder_of(settings) for settings in all_settings]
     if old := [folder for folder in folders if version_of(os.path.join(folder, "run")) != VERSION]:
-        print(f"warning: {len(old)} of {len(folders)} runs come from other sources than these, e.g. {old[0]}", file=sys.stderr)
+        print(f"warning: {len(old)} of {len(folders)} runs come from other or unknown sources, e.g. {old[0]}", file=sys.stderr)
     return folders
 
 
@@ -480,7 +480,7 @@ def start(o):
     rows = rows_of(folders, [("offline_rl_sft", 1.0), ("recap_1", 1.0), ("recap_1", group[0].beta)])
     for name in names:
         rows |= {name: row_of(folders, file_of(name)), f"{name}, from π_pre": row_of(folders, file_of(name, "pi_pre"))}
-    print(f"start: n = {len(o.seeds)} seeds {tuple(o.seeds)}, {group[0].episodes} evaluation episodes each; mean ± s.e. over seeds")
+    print(f"start: n = {len(o.seeds)} seeds {tuple(o.seeds)}, {group[0].episodes} evaluation episodes each; mean ± s.e.")
     print(table(rows, base="recap_1 β=1"))
     o.keep("ablation_start", {"about": "where the baselines start", "policy": rows})
 
@@ -636,7 +636,7 @@ in the paper; its pre-training has "tens of thousands of hours" of many tasks (S
 
 def counts(o):
     """App. F's numbers of episodes beside those of our figures, read from their settings -> results/counts.md"""
-    lines = ["| task | | iterations | demonstrations | autonomous per iteration | corrected per iteration |", "|---|---|---|---|---|---|"]
+    lines = ["| task | | iterations | demonstrations | autonomous per iteration | corrected per iteration |", "|" + "---|" * 6]
     for task, paper in PAPER_COUNTS.items():
         ours = {"here": settings_for(task, 0, False)}
         if task == "fold_shirt":

@@ -204,10 +204,11 @@ COLOURS = [GREY, GREY, BLUE, VERMILLION]
 
 
 def test_bars_are_the_rows_in_their_order():
-    for ax, expected in zip(bars({"box": ROWS}).axes, ([30, 10, 90, 120], [20, 10, 90, 95])):
+    axes = bars({"box": ROWS}).axes
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == ["", *NAMES]
+    for ax, expected in zip(axes, ([30, 10, 90, 120], [20, 10, 90, 95])):
         np.testing.assert_allclose([bar.get_width() for bar in ax.patches], expected)
         assert [bar.get_facecolor()[:3] for bar in ax.patches] == [matplotlib.colors.to_rgb(c) for c in COLOURS]
-        assert [text.get_text() for text in ax.get_yticklabels()] == ["", *NAMES]
         assert ax.texts[0].get_text() == " box"
 
 

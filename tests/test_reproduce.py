@@ -84,7 +84,7 @@ TINY = dict(task="fold_collar", iterations=1, demonstrations=4, autonomous=5, co
 
 
 def test_rows_differ_with_quick_too_and_without_it_are_what_they_say():
-    groups = {name: [common | change for change in variants.values()] for name, (_, common, variants) in reproduce.ABLATIONS.items()}
+    groups = {name: [common | change for change in rows.values()] for name, (_, common, rows) in reproduce.ABLATIONS.items()}
     groups["map"] = list(reproduce.POINTS.values())
     for name, rows in groups.items():
         base = dict(iterations=1, episodes=500)
@@ -93,8 +93,9 @@ def test_rows_differ_with_quick_too_and_without_it_are_what_they_say():
         for row in rows:
             full = asdict(Settings(**reproduce.sized(base | row, False)))
             assert all(full[key] == x for key, x in (base | row).items()) and full == asdict(Settings(**(base | row)))
-    quick = reproduce.sized(dict(iterations=2, autonomous=300, corrected=0, policy_steps=1, dropout=0.1), True)
-    assert (quick["iterations"], quick["autonomous"], quick["corrected"], quick["policy_steps"], quick["dropout"]) == (2, 40, 0, 1, 0.1)
+    asked = dict(iterations=2, autonomous=300, corrected=0, policy_steps=1, dropout=0.1, episodes=500)
+    quick = reproduce.sized(asked, True)
+    assert {key: quick[key] for key in asked} == asked | dict(autonomous=40, episodes=reproduce.QUICK["episodes"])
     assert quick["sft_steps"] == reproduce.QUICK["sft_steps"]
 
 
