@@ -1,9 +1,13 @@
-"""Arrays in, Axes out: the two pictures that a run is judged by.  No files are read or written here.
+"""Arrays in, Axes out: the pictures that a run, and a comparison of many, is judged by.  No files are read or written here.
 
     paper                                                function
     Fig. 7 (throughput), Fig. 8 (success rate),
     Figs. 9-10 (over the iterations of Algorithm 1)      `learning_curve`
     Fig. 4 (value along one episode, with its frames)    `value_trace`
+    Figs. 7-12 (over seeds; rows of results/*.json)      `bars`
+    Fig. 8, right (the stages of the box)                `stage_bars`
+    Fig. 11 (when its order holds)                       `ratios`
+    App. E (over β)                                      `guidance`
 
 Deviates: Figs. 7-10 show one quantity for several tasks; here both quantities of one run are side by side, its
 stages in the order in which Algorithm 1 goes through them.  What counts as a rise or a drop in Fig. 4 the paper
