@@ -56,6 +56,11 @@ def gain(rows, above, below=SFT):
     return ratio(rows[above]["throughput"]["values"], rows[below]["throughput"]["values"])
 
 
+def best_of(rows, kind):
+    """Name of the row of highest mean throughput among those whose name begins with `kind`."""
+    return max((name for name in rows if name.startswith(kind)), key=lambda name: rows[name]["throughput"]["mean"])
+
+
 def fewer_failures(rows, above, below=SFT):
     return ratio(failures(rows[above]), failures(rows[below]))
 
@@ -112,7 +117,7 @@ def box_improves(fig9_box):
 def beats_awr_and_ppo(fig11):
     rows, text, met = fig11["fold_shirt"], [], []
     for kind in ("AWR", "PPO", "positives", "filtered"):
-        best = max((name for name in rows if name.startswith(kind)), key=lambda name: rows[name]["throughput"]["mean"])
+        best = best_of(rows, kind)
         plain, guided = gain(rows, last(rows), best), gain(rows, last(rows, True), best)
         text.append(f"{best}: {text_of(plain)}, guided {text_of(guided)}")
         met += [surely(plain, 1)] if kind in ("AWR", "PPO") else []

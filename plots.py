@@ -1,9 +1,13 @@
-"""Arrays in, Axes out: the two pictures that a run is judged by.  No files are read or written here.
+"""Arrays in, Axes out: the pictures that a run, and a comparison of many, is judged by.  No files are read or written here.
 
     paper                                                function
     Fig. 7 (throughput), Fig. 8 (success rate),
     Figs. 9-10 (over the iterations of Algorithm 1)      `learning_curve`
     Fig. 4 (value along one episode, with its frames)    `value_trace`
+    Figs. 7-12 (over seeds; rows of results/*.json)      `bars`
+    Fig. 8, right (the stages of the box)                `stage_bars`
+    Fig. 11 (when its order holds)                       `ratios`
+    App. E (over β)                                      `guidance`
 
 Deviates: Figs. 7-10 show one quantity for several tasks; here both quantities of one run are side by side, its
 stages in the order in which Algorithm 1 goes through them.  What counts as a rise or a drop in Fig. 4 the paper
@@ -157,6 +161,22 @@ def value_trace(values, frames, frame_steps, title, fig=None, seconds_per_step=0
     return ax
 
 
+ROWS = {"supervised_small": r"supervised, smaller (as $\pi_{0.5}$)", "supervised": r"supervised ($\pi_{0.6}$)",
+        "supervised_sft": "supervised + SFT", "rl_pretrained": r"RL pre-trained ($\pi^*_{0.6}$)",
+        "offline_rl_sft": "offline RL + SFT"}
+
+
+def row_label(name):
+    """What a row of results/*.json is called: "recap_2 β=1.5" -> "RECAP k=2, β=1.5"; before RECAP β is always 1."""
+    stage, _, beta = name.partition(" β=")
+    return f"RECAP k={stage.removeprefix('recap_')}, β={beta}" if stage.startswith("recap_") else ROWS.get(stage, name)
+
+
+def row_colour(name):
+    """Ours blue at β = 1 and vermillion where guided; all others grey."""
+    return GREY if not name.startswith("recap_") else BLUE if name.endswith("β=1") else VERMILLION
+
+
 def bars(groups, fig=None):
     """Figs. 7, 8, 9-12: throughput and success of named rows, one block of bars per task.  -> Figure
 
@@ -174,18 +194,83 @@ def bars(groups, fig=None):
             names.append("")
             y += 1
             for name, row in rows.items():
-                ours, guided = name.startswith("recap"), name.startswith("recap") and not name.endswith("β=1")
-                colour = VERMILLION if guided else BLUE if ours else GREY
-                ax.barh(y, scale * row[key]["mean"], xerr=scale * (row[key]["se"] or 0), color=colour, alpha=0.85, height=0.75,
-                        error_kw={"capsize": 2, "lw": 1})
-                names.append(name)
+                ax.barh(y, scale * row[key]["mean"], xerr=scale * (row[key]["se"] or 0), color=row_colour(name), alpha=0.85,
+                        height=0.75, error_kw={"capsize": 2, "lw": 1})
+                names.append(row_label(name))
                 y += 1
         ax.set_yticks(range(y), names, fontsize=FONT - 2)
+        ax.tick_params(axis="y", length=0)
         ax.set_ylim(y - 0.4, -0.6)
         ax.set_title(f"{title}, n = {n} seeds ± s.e.", fontsize=FONT)
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(axis="x", alpha=0.3)
         ax.set_axisbelow(True)
+    return fig
+
+
+def stage_bars(rows, stages, fig=None):
+    """Fig. 8, right: how many episodes complete each stage of a task, one panel per stage, one bar per row.  -> Figure
+
+    rows: as in `bars`, of one task, each with "per_stage_success": lists of one number per stage, one list per seed.
+    """
+    fig = plt.figure(figsize=(11, 1.1 + 0.24 * len(rows)), layout="constrained") if fig is None else fig
+    values = {name: 100 * np.array(row["per_stage_success"]) for name, row in rows.items()}               # (seeds, stages) each
+    n = len(next(iter(values.values())))
+    for i, (ax, stage) in enumerate(zip(fig.subplots(1, len(stages), sharey=True), stages)):
+        mean = [x[:, i].mean() for x in values.values()]
+        se = [x[:, i].std(ddof=1) / np.sqrt(n) if n > 1 else 0 for x in values.values()]
+        ax.barh(range(len(rows)), mean, xerr=se, color=[row_colour(name) for name in rows], alpha=0.85, height=0.75,
+                error_kw={"capsize": 2, "lw": 1})
+        ax.set_yticks(range(len(rows)), [row_label(name) for name in rows], fontsize=FONT - 2)
+        ax.set_title(stage, fontsize=FONT)
+        ax.set_xlim(0, 104)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(axis="x", alpha=0.3)
+        ax.set_axisbelow(True)
+    ax.invert_yaxis()
+    fig.supxlabel(f"episodes that complete the stage (%), n = {n} seeds ± s.e.", fontsize=FONT)
+    return fig
+
+
+# of `ratios`, by how a row's name begins
+MARKERS = {"recap": "o", "imitation": "s", "filtered": "P", "positives": "D", "AWR": "^", "PPO": "v"}
+
+
+def ratios(groups, title, fig=None):
+    """The map: one block per point, one marker per method at its ratio, with its interval, on a log scale.  -> Figure
+
+    groups: {point: {method: a `claims.ratio`}}.  Filled: the interval excludes 1.  What is 0 or beyond the edge is drawn at
+    the edge, what is undefined not at all.
+    """
+    rows = next(iter(groups.values()))
+    fig = plt.figure(figsize=(11, 1 + 0.11 * len(groups) * len(rows)), layout="constrained") if fig is None else fig
+    ax, low, high = fig.subplots(), 0.2, 3.0
+    shades = {"AWR": (GREEN, "#66c2a5", "#b2e2cf"), "PPO": (PURPLE, "#e3bcd2")}
+    counts = {kind: [name for name in rows if name.startswith(kind)] for kind in shades}
+    for i, (point, methods) in enumerate(groups.items()):
+        ax.axhspan(i - 0.5, i + 0.5, color=GREY, alpha=0.08 * (i % 2), linewidth=0)
+        for j, (name, x) in enumerate(methods.items()):
+            kind = next(kind for kind in MARKERS if name.startswith(kind))
+            colour = shades[kind][counts[kind].index(name) % len(shades[kind])] if kind in shades else row_colour(name)
+            y, known = i - 0.5 + (j + 0.5) / len(methods), x["low"] is not None
+            if known:
+                ax.plot(np.clip([x["low"], x["high"]], low, high), [y, y], color=colour, linewidth=1.2)
+            ax.plot(np.clip(x["ratio"], low, high), y, MARKERS[kind], color=colour, markersize=5.5, clip_on=False, zorder=3,
+                    markerfacecolor=colour if known and (x["low"] > 1 or x["high"] < 1) else "white")
+            if i == 0:
+                ax.plot([], [], MARKERS[kind], color=colour, label=row_label(name))
+    ax.axvline(1, color="black", linewidth=0.8)
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    ticks = [0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_yticks(range(len(groups)), list(groups), fontsize=FONT - 1)
+    ax.set_ylim(len(groups) - 0.5, -0.5)
+    ax.set_xlabel(f"{title}; filled: it excludes 1", fontsize=FONT)
+    ax.grid(axis="x", alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside right upper", fontsize=FONT - 1, frameon=False)
     return fig
 
 

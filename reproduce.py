@@ -6,14 +6,17 @@
     python reproduce.py fig12          removal of one failure mode
     python reproduce.py fig4           Figs. 4 and 13: V along episodes, and how well its drops find mistakes
     python reproduce.py cfg            App. E: β from 0 to 5
-    python reproduce.py ablation NAME  one knob (python reproduce.py ablation: their names)
     python reproduce.py generalist     Sec. IV-C: one policy on the data of all specialists
+    python reproduce.py map            when the order of Fig. 11 holds: one thing at a time changed
+    python reproduce.py counts         App. F: numbers of episodes, the paper's and ours
     python reproduce.py claims         the table of claims, from the results that are there
-    python reproduce.py all            all figures, then the claims
+    python reproduce.py all            all of the above
+    python reproduce.py ablation NAME  one knob, or all (python reproduce.py ablation: their names)
 
-Options: --seeds 31 32 33 34 35, --jobs 2, --quick (seconds, not results), --only TASK ....
+Options: --seeds 31 32 33 34 35 (the map: the first three), --jobs 2, --quick (smaller, no results), --only TASK ....
 Every run is kept under runs/cache by its settings, so what was interrupted goes on where it was, and stages that two
-runs have in common (pre-training, SFT, the first collection) are made once.  Delete runs/cache after changing the code.
+runs have in common (pre-training, SFT, the first collection) are made once.  Delete runs/cache after changing the code: a
+run that other sources made is used as it is, with a warning.
 
 Tuning used seeds 0, 1, 2 and 21; the default seeds have never been tuned on.  ± is the standard error over seeds unless it says
 otherwise.
@@ -21,6 +24,7 @@ otherwise.
 import argparse
 import contextlib
 import copy
+import glob
 import hashlib
 import json
 import math
@@ -50,6 +54,7 @@ from sim_tasks.arms import World
 CACHE, RESULTS, FIGURES = "runs/cache", "results", "figures"
 QUICK_RESULTS = "runs/quick"              # --quick shows that everything runs; its figures are no results
 SEEDS = (31, 32, 33, 34, 35)
+SEEDS_OF = {"map": SEEDS[:3]}
 TASKS = ("fold_shirt", "fold_diverse", "espresso", "box")       # of Figs. 7 and 8
 
 # What each stage's files depend on: runs that agree in these settings share the files.
@@ -67,6 +72,22 @@ SHARED = {"D_demo": PRETRAINING, "V_pre": PRETRAINING, "pi_pre": PRETRAINING, "s
 
 def digest(*things):
     return hashlib.sha256(json.dumps(things, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def digest_of_sources(root):
+    """Of the modules under `root` that a run's numbers come from."""
+    core = "recap settings training value policy backbone baselines web data runs hardware adapters".split()
+    paths = [os.path.join(root, f"{name}.py") for name in core] + sorted(glob.glob(os.path.join(root, "sim_tasks", "*.py")))
+    return digest([open(path, encoding="utf-8").read() for path in paths])
+
+
+VERSION = digest_of_sources(os.path.dirname(os.path.abspath(__file__)))
+
+
+def version_of(path):
+    """VERSION of those who made a run ("FOLDER/run") or a shared file, as kept beside it."""
+    path += ".version"
+    return open(path).read() if os.path.exists(path) else "not known"
 
 
 def folder_of(settings):
@@ -91,23 +112,28 @@ def make_run(settings, work=None):
     """Make, or go on with, the run of these settings; then work(run) in its folder, if given."""
     os.makedirs(os.path.join(CACHE, "shared"), exist_ok=True)
     with opened(settings, folder_of(settings)) as run:
+        files = [(shared_path(settings, name), run.path(f"{name}.npz")) for name in SHARED]
+        if not os.path.exists(run.path("settings.json")):         # a new run is as old as the oldest file that it takes over
+            taken = [version_of(shared) for shared, _ in files if os.path.exists(shared)]
+            write_text(run.path("run.version"), next((version for version in taken if version != VERSION), VERSION))
         run.json("settings", lambda: asdict(settings))
         if not os.path.exists(run.path("metrics.json")):
-            files = [(shared_path(settings, name), run.path(f"{name}.npz")) for name in SHARED]
             for shared, own in files:
                 _copy(shared, own)
             recap.recap(run)
             for shared, own in files:
-                _copy(own, shared)
+                if _copy(own, shared):
+                    write_text(f"{shared}.version", version_of(run.path("run")))
             recap.write_recap_metrics(run)
         if work is not None:
             work(run)
 
 
 def _copy(source, target):
-    """If there is a source and no target yet; all or nothing, as every file here."""
-    if os.path.exists(source) and not os.path.exists(target):
+    """If there is a source and no target yet; all or nothing, as every file here.  -> whether it did"""
+    if missing := os.path.exists(source) and not os.path.exists(target):
         recap.write_atomically(target, lambda temporary: shutil.copyfile(source, temporary), ".npz")
+    return missing
 
 
 def make_runs(all_settings, jobs, work=None):
@@ -124,7 +150,10 @@ def make_runs(all_settings, jobs, work=None):
         for group in (leaders, followers):
             for _ in pool.map(make_run, group, [work] * len(group)):
                 bar.update()
-    return [folder_of(settings) for settings in all_settings]
+    folders = [folder_of(settings) for settings in all_settings]
+    if old := [folder for folder in folders if version_of(os.path.join(folder, "run")) != VERSION]:
+        print(f"warning: {len(old)} of {len(folders)} runs come from other or unknown sources, e.g. {old[0]}", file=sys.stderr)
+    return folders
 
 
 def read_json(*path):
@@ -260,11 +289,18 @@ ABLATIONS = {
 }
 
 
+def sized(change, quick):
+    """Settings of one row; with --quick in its size: numbers of episodes and steps shrink as QUICK's, so rows still differ."""
+    full, scale = asdict(Settings()), set(QUICK) - {"iterations", "episodes"}
+    shrink = lambda key, x: min(x, max(1, round(x * QUICK[key] / full[key]))) if key in scale else x
+    return QUICK | {key: shrink(key, x) for key, x in change.items() if key != "episodes"} if quick else change
+
+
 def ablation(name, o):
     """One knob over seeds: a table of the last iteration, and of V.  -> results/ablation_NAME.json"""
     about, common, variants = ABLATIONS[name]
     rows, values = {}, {}
-    make = lambda seed, change: Settings(**(dict(iterations=1, seed=seed, episodes=500) | common | change | (QUICK if o.quick else {})))
+    make = lambda seed, change: Settings(seed=seed, **sized(dict(iterations=1, episodes=500) | common | change, o.quick))
     all_settings = {row: [make(seed, change) for seed in o.seeds] for row, change in variants.items()}
     make_runs([s for group in all_settings.values() for s in group], o.jobs)
     for row, group in all_settings.items():
@@ -291,8 +327,8 @@ RECIPE = (("demonstrations", None), ("supervised_small", 1.0), ("supervised", 1.
 
 def settings_for(task, seed, quick, **change):
     """What all figures share for a task: a thousand evaluation episodes; FoldCollar without corrections (Fig. 12)."""
-    base = dict(task=task, seed=seed, episodes=1000, supervised=True, corrected=0 if task == "fold_collar" else None)
-    return Settings(**(base | (QUICK | dict(corrected=0 if task == "fold_collar" else 5) if quick else {}) | change))
+    base = dict(task=task, seed=seed, supervised=True, episodes=1000) | (dict(corrected=0) if task == "fold_collar" else {})
+    return Settings(**sized(base | change, quick))
 
 
 def stages_figure(o, name, tasks, stages, **change):
@@ -310,15 +346,21 @@ def stages_figure(o, name, tasks, stages, **change):
 
 
 def fig7(o):
-    """Figs. 7 and 8: throughput and success of every stage of the recipe."""
-    o.draw("fig7", plots.bars, stages_figure(o, "fig7", o.only or TASKS, RECIPE))
+    """Figs. 7 and 8: throughput and success of every stage of the recipe; Fig. 8, right: of the box's own stages."""
+    result = stages_figure(o, "fig7", o.only or TASKS, RECIPE)
+    o.draw("fig7", plots.bars, result)
+    if "box" in result:
+        o.draw("fig8_box", plots.stage_bars, result["box"], [stage.subtask for stage in sim_tasks.TASKS["box"].stages])
+
+
+FIG9_SHIRT = dict(autonomous=200, corrected=0, positive=0.1)
 
 
 def fig9(o):
     """Figs. 9 and 10: over two iterations; FoldShirt from autonomous data only with 10 % positive, Box with corrections."""
     stages, result = (("offline_rl_sft", 1.0),), {}
     if not o.only or "fold_shirt" in o.only:
-        result |= stages_figure(o, "fig9_shirt", ("fold_shirt",), stages, autonomous=20 if o.quick else 200, corrected=0, positive=0.1)
+        result |= stages_figure(o, "fig9_shirt", ("fold_shirt",), stages, **FIG9_SHIRT)
     if not o.only or "box" in o.only:
         result |= stages_figure(o, "fig9_box", ("box",), stages)
     if result:
@@ -353,20 +395,27 @@ def methods(A, positive, success, reference):
             | {f"PPO ε={e:g}": dict(loss=ppo(e), columns={"advantage": A}) for e in EPSILONS})
 
 
-def extract(run):
-    """Every method of `methods` on the data and labels of the run's last iteration, from the supervised
-    network; as many steps as RECAP's.  Each leaves eval_NAME_beta1.json in the run's folder.
+def file_of(name, start="supervised_pre"):
+    return name.replace(" ", "_") + ("" if start == "supervised_pre" else f"_from_{start}")
+
+
+def extract(run, names=None, starts=("supervised_pre",)):
+    """The methods `names` (all when None) on the data and labels of the run's last iteration, from each of `starts`, the
+    supervised network by default; as many steps as RECAP's.  Each leaves eval_NAME_beta1.json in the run's folder.
     """
     s, K = run.settings, run.settings.iterations
-    D, V, start = data_of(run), network_of(run.out, f"V_{K}"), network_of(run.out, "supervised_pre")
+    D, V = data_of(run), network_of(run.out, f"V_{K}")
     A = torch.as_tensor(np.concatenate(recap.step_advantages(V, D, s, s.lookahead)), dtype=torch.float32)   # (M,)
     labels = recap.label(V, D, s, K)
     success = np.concatenate([np.full(len(e), e.success) for e in D])                              # (M,)
-    for name, arguments in methods(A, np.concatenate(labels.positive), success, copy.deepcopy(start).requires_grad_(False)).items():
-        file = name.replace(" ", "_")
-        pi = run.net(f"baseline_{file}", lambda: recap.train_policy(copy.deepcopy(start), D, s, s.policy_steps, labels,
-                                                                    dropout=1.0, **arguments))
-        recap.evaluate(run, file, pi, indicator=None)
+    for start in starts:
+        network = network_of(run.out, start)
+        reference = copy.deepcopy(network).requires_grad_(False)
+        for name, arguments in methods(A, np.concatenate(labels.positive), success, reference).items():
+            if names is None or name in names:
+                pi = run.net(f"baseline_{file_of(name, start)}", lambda: recap.train_policy(
+                    copy.deepcopy(network), D, s, s.policy_steps, labels, dropout=1.0, **arguments))
+                recap.evaluate(run, file_of(name, start), pi, indicator=None)
 
 
 def fig11(o):
@@ -376,11 +425,64 @@ def fig11(o):
     K, beta = group[0].iterations, group[0].beta
     rows = rows_of(folders, [("supervised", 1.0), ("supervised_sft", 1.0), ("offline_rl_sft", 1.0), (f"recap_{K}", 1.0), (f"recap_{K}", beta)])
     for name in methods(torch.arange(2.0), None, None, None):
-        rows[name] = row_of(folders, name.replace(" ", "_"))
+        rows[name] = row_of(folders, file_of(name))
     print(f"n = {len(o.seeds)} seeds {tuple(o.seeds)}, {group[0].episodes} evaluation episodes each; mean ± s.e. over seeds")
     print(table(rows, base="offline_rl_sft β=1"))
     print("subtask accuracy: " + ", ".join(f"{name} {np.mean(row['subtask_accuracy']):.3f}" for name, row in rows.items()))
     o.draw("fig11", plots.bars, o.keep("fig11", {"fold_shirt": rows}))
+
+
+# ---------------------------------------------------------------- when the order of Fig. 11 holds
+
+MAPPED = ("imitation", "filtered imitation", "positives only", "AWR T=0.2", "AWR T=0.5", "AWR T=1", "PPO ε=0.1", "PPO ε=1")
+# From the base point (`map_settings`) one thing at a time, the worst data last.  After 20 steps of SFT π⁰ is hardly better than
+# π_pre, so about half of what it collects fails.  (With fewer, the first steps of AdamW, at the full rate, would break it.)
+POINTS = {"base": {}, "50 episodes collected": dict(autonomous=38, corrected=12),
+          "600 episodes collected": dict(autonomous=450, corrected=150),
+          "1000 gradient steps": dict(policy_steps=1000), "8000 gradient steps": dict(policy_steps=8000),
+          "pre-trained on the target alone": dict(pretraining_tasks="fold_shirt"),
+          "none corrected": dict(autonomous=200, corrected=0), "20 steps of SFT": dict(sft_steps=20),
+          "20 steps of SFT, none of 600 corrected": dict(sft_steps=20, autonomous=600, corrected=0)}
+
+
+def map_settings(seed, quick, **change):
+    return settings_for("fold_shirt", seed, quick, **(dict(iterations=1, episodes=500) | change))
+
+
+def map_of_methods(o):
+    """The methods of Fig. 11 at every point of POINTS, beside the best AWR there.
+
+    The best of AWR's T is chosen by the very episodes that are shown, which favours AWR a little.
+    """
+    points = list(POINTS.items())[::3 if o.quick else 1]
+    groups = {point: [map_settings(seed, o.quick, **change) for seed in o.seeds] for point, change in points}
+    make_runs([s for group in groups.values() for s in group], o.jobs, partial(extract, names=MAPPED))
+    result, drawn = {}, {}
+    for point, group in groups.items():
+        folders, s = [folder_of(s) for s in group], group[0]
+        rows = rows_of(folders, [("supervised_sft", 1.0), ("offline_rl_sft", 1.0), ("recap_1", 1.0), ("recap_1", s.beta)])
+        rows |= {name: row_of(folders, file_of(name)) for name in MAPPED}
+        failed = spread([np.mean([not e.success for e in load_dataset(f"{folder}/D_1.npz")]) for folder in folders])
+        result[point], best = {"failed": failed, "rows": rows}, claims.best_of(rows, "AWR")
+        label = f"{point}\n{s.autonomous} + {s.corrected} corrected, {100 * failed['mean']:.0f} % failed; {s.policy_steps} steps"
+        drawn[label] = {name: claims.gain(rows, name, best) for name in (f"recap_1 β={s.beta:g}", "recap_1 β=1", *MAPPED)}
+        print(f"\n{label}; n = {len(o.seeds)} seeds {tuple(o.seeds)}, {s.episodes} evaluation episodes each; × of {best}")
+        print(f"{table(rows, base=best)}\n{claims.beats_awr_and_ppo({'fold_shirt': rows})[0]}")
+    o.keep("map", result)
+    o.draw("map", plots.ratios, drawn, "throughput relative to the best AWR, 95 % interval over seeds")
+
+
+def start(o):
+    """The baselines from π_pre (its part without the indicator) in the place of the supervised network, at the base point."""
+    names = [name for name in MAPPED if name.startswith(("positives", "AWR", "PPO"))]
+    group = [map_settings(seed, o.quick) for seed in o.seeds]
+    folders = make_runs(group, o.jobs, partial(extract, names=names, starts=("supervised_pre", "pi_pre")))
+    rows = rows_of(folders, [("offline_rl_sft", 1.0), ("recap_1", 1.0), ("recap_1", group[0].beta)])
+    for name in names:
+        rows |= {name: row_of(folders, file_of(name)), f"{name}, from π_pre": row_of(folders, file_of(name, "pi_pre"))}
+    print(f"start: n = {len(o.seeds)} seeds {tuple(o.seeds)}, {group[0].episodes} evaluation episodes each; mean ± s.e.")
+    print(table(rows, base="recap_1 β=1"))
+    o.keep("ablation_start", {"about": "where the baselines start", "policy": rows})
 
 
 # ---------------------------------------------------------------- Figs. 4 and 13: V along episodes
@@ -517,6 +619,36 @@ def generalist(o):
     o.keep("generalist", rows)
 
 
+# Of App. F and Sec. VI-C2 and 4: source, iterations, demonstrations, autonomous and corrected per iteration; "–": not said
+PAPER_COUNTS = {
+    "fold_shirt": (("Sec. VI-C2", "2", "–", "300", "0"), ("App. F", "–", "–", "300 (in total?)", "0")),
+    "fold_diverse": (("App. F", "–", "–", "450 (in total?)", "287 (in total?)"),),
+    "fold_collar": (("Sec. VI-C4", "2", "–", "600", "0"), ("App. F", "–", "–", "~1000 in total", "280 + 378 in total")),
+    "espresso": (("App. F", "1", "–", "414", "429"),),
+    "box": (("Sec. VI-C2", "2", "–", "600", "360"), ("App. F", "–", "600 per iteration", "–", "360"))}
+CONTRADICTIONS = """\
+The paper contradicts itself twice.  fold_collar: Sec. VI-C4 has two iterations of 600 trajectories "without any intervention
+data or additional demonstrations", App. F about 1000 autonomous episodes in total and 280 + 378 with corrections.  box: the 600
+are "autonomous trials" in Sec. VI-C2 and "demonstrations" in App. F.  App. F's 300 for fold_shirt are "for reporting eval
+performance"; we take them for those that Sec. VI-C2 collects in each iteration.  But for those 600 the paper does not count
+the demonstrations of its tasks; pre-training has "tens of thousands of hours" of many tasks (Sec. IV)."""
+
+
+def counts(o):
+    """App. F's numbers of episodes beside those of our figures, read from their settings -> results/counts.md"""
+    lines = ["| task | | iterations | demonstrations | autonomous per iteration | corrected per iteration |", "|" + "---|" * 6]
+    for task, paper in PAPER_COUNTS.items():
+        ours = {"here": settings_for(task, 0, False)}
+        if task == "fold_shirt":
+            ours["here, fig9"] = settings_for(task, 0, False, **FIG9_SHIRT)
+        lines += [f"| {task} | paper, {' | '.join(row)} |" for row in paper]
+        lines += [f"| {task} | {name} | {s.iterations} | {s.demonstrations} for pre-training, {s.demonstrations} for SFT "
+                  f"| {s.autonomous} | {s.corrected} |" for name, s in ours.items()]
+    text = "\n".join(lines) + f"\n\n{CONTRADICTIONS}\n"
+    write_text(os.path.join(o.folder(RESULTS), "counts.md"), text)
+    print(text)
+
+
 def write_claims(o):
     """The table of claims, from the results that are there -> results/claims.md."""
     text = claims.table(o.read)
@@ -527,29 +659,28 @@ def write_claims(o):
 # ---------------------------------------------------------------- command line
 
 FIGURES_OF = {"fig7": fig7, "fig9": fig9, "fig11": fig11, "fig12": fig12, "fig4": fig4, "cfg": cfg, "generalist": generalist,
-              "claims": write_claims}
+              "map": map_of_methods, "counts": counts, "claims": write_claims}
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
+KNOBS = {name: partial(ablation, name) for name in ABLATIONS} | {"start": start}
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="reproduce.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[*FIGURES_OF, *ALIASES, "ablation", "all"])
     parser.add_argument("name", nargs="?", help="of the ablation")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="+", choices=list(sim_tasks.TASKS), help="tasks, where a figure has several")
     args = parser.parse_args(argv)
-    o = Options(tuple(args.seeds), args.jobs, args.quick, args.only)
     torch.set_num_threads(1)         # as in the runs: another number rounds differently
     try:
-        if args.what == "ablation":
-            if args.name not in ABLATIONS:
-                raise ValueError(f"ablation: {args.name}, expected one of {', '.join(ABLATIONS)}")
-            ablation(args.name, o)
-        else:
-            for name in FIGURES_OF if args.what == "all" else [ALIASES.get(args.what, args.what)]:
-                FIGURES_OF[name](o)
+        known = KNOBS if args.what == "ablation" else FIGURES_OF
+        asked = args.name if args.what == "ablation" else ALIASES.get(args.what, args.what)
+        if asked not in (*known, "all"):
+            raise ValueError(f"ablation: {asked}, expected all or one of {', '.join(known)}")
+        for name in known if asked == "all" else [asked]:
+            known[name](Options(tuple(args.seeds or SEEDS_OF.get(name, SEEDS)), args.jobs, args.quick, args.only))
     except ValueError as error:
         print(f"reproduce.py: error: {error}", file=sys.stderr)
         return 2

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.collections import LineCollection
 from PIL import Image
 
-from plots import BLUE, GREEN, GREY, VERMILLION, learning_curve, trends, value_trace
+from plots import BLUE, GREEN, GREY, VERMILLION, bars, learning_curve, ratios, stage_bars, trends, value_trace
 from sim_tasks import TASKS
 from sim_tasks.arms import World, inverse_kinematics
 from sim_tasks.render import LEFT, TOP, VIEW, draw, write_gif
@@ -188,6 +188,54 @@ def test_the_hand_is_drawn_where_kinematics_puts_it():
     here = draw(state, keypoints, "fold_shirt")
     state[2] = 0.3                                                         # the gripper alone
     assert changed_pixels(here, draw(state, keypoints, "fold_shirt"), point) > 15
+
+
+# ---------------------------------------------------------------- bars and the map
+
+def row(throughput, success, stages):
+    return {"throughput": {"mean": throughput, "se": 3.0, "n": 2}, "success": {"mean": success, "se": None, "n": 2},
+            "per_stage_success": stages}
+
+
+ROWS = {"demonstrations": row(30, 0.2, [[0.5, 0.2], [0.7, 0.4]]), "supervised_small β=1": row(10, 0.1, [[0.2, 0.1], [0.2, 0.1]]),
+        "recap_2 β=1": row(90, 0.9, [[1.0, 0.9], [0.8, 0.7]]), "recap_2 β=1.5": row(120, 0.95, [[1.0, 1.0], [1.0, 0.8]])}
+NAMES = ["demonstrations", r"supervised, smaller (as $\pi_{0.5}$)", "RECAP k=2, β=1", "RECAP k=2, β=1.5"]
+COLOURS = [GREY, GREY, BLUE, VERMILLION]
+
+
+def test_bars_are_the_rows_in_their_order():
+    axes = bars({"box": ROWS}).axes
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == ["", *NAMES]
+    for ax, expected in zip(axes, ([30, 10, 90, 120], [20, 10, 90, 95])):
+        np.testing.assert_allclose([bar.get_width() for bar in ax.patches], expected)
+        assert [bar.get_facecolor()[:3] for bar in ax.patches] == [matplotlib.colors.to_rgb(c) for c in COLOURS]
+        assert ax.texts[0].get_text() == " box"
+
+
+def test_stage_bars_are_means_over_seeds_with_their_standard_error():
+    axes = stage_bars(ROWS, ["pick", "place"]).axes
+    assert [ax.get_title() for ax in axes] == ["pick", "place"]
+    for ax, mean, half in zip(axes, ([60, 20, 90, 100], [30, 10, 80, 90]), ([20, 0, 20, 0], [20, 0, 20, 20])):
+        np.testing.assert_allclose([bar.get_width() for bar in ax.patches], mean, atol=1e-9)
+        (segments,) = [c.get_segments() for c in ax.collections]
+        # two values a, b: s.e. = |a - b| / 2, and the bar goes from one to the other
+        np.testing.assert_allclose([segment[1, 0] - segment[0, 0] for segment in segments], half, atol=1e-9)
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == NAMES and axes[0].yaxis_inverted()
+
+
+def test_the_map_shows_ratios_and_fills_those_whose_interval_excludes_1():
+    x = lambda ratio, low=None, high=None: {"ratio": ratio, "low": low, "high": high, "n": 3}
+    fig = ratios({"base": {"recap_1 β=2": x(1.3, 1.1, 1.5), "recap_1 β=1": x(1.0, 0.9, 1.1), "AWR T=0.2": x(1.0, 1.0, 1.0)},
+                  "other": {"recap_1 β=2": x(0.8, 0.7, 0.9), "recap_1 β=1": x(0.0), "AWR T=0.2": x(float("nan"))}}, "x")
+    ax = fig.axes[0]
+    points = [line for line in ax.lines if len(line.get_xdata()) == 1]
+    np.testing.assert_allclose([line.get_xdata()[0] for line in points], [1.3, 1.0, 1.0, 0.8, ax.get_xlim()[0], np.nan])
+    assert [line.get_markerfacecolor() != "white" for line in points] == [True, False, False, True, False, False]
+    intervals = [tuple(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2 and line is not ax.lines[-1]]
+    assert intervals == [(1.1, 1.5), (0.9, 1.1), (1.0, 1.0), (0.7, 0.9)]
+    rows = [line.get_ydata()[0] for line in points]
+    assert all(-0.5 < y < 0.5 for y in rows[:3]) and all(0.5 < y < 1.5 for y in rows[3:]) and len(set(rows)) == 6
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["RECAP k=1, β=2", "RECAP k=1, β=1", "AWR T=0.2"]
 
 
 # ---------------------------------------------------------------- GIFs

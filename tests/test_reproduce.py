@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import shutil
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -78,6 +79,90 @@ def test_runs_share_a_file_only_if_they_agree_in_what_it_depends_on():
         "value_on_corrections", "policy_steps", "restart"}
 
 
+TINY = dict(task="fold_collar", iterations=1, demonstrations=4, autonomous=5, corrected=0, episodes=6, pretraining_steps=3,
+            sft_steps=2, policy_steps=3, value_pretraining_steps=3, value_steps=2, batch=8, value_batch=8)
+
+
+def test_rows_differ_with_quick_too_and_without_it_are_what_they_say():
+    groups = {name: [common | change for change in rows.values()] for name, (_, common, rows) in reproduce.ABLATIONS.items()}
+    groups["map"] = list(reproduce.POINTS.values())
+    for name, rows in groups.items():
+        base = dict(iterations=1, episodes=500)
+        small = [json.dumps(asdict(Settings(**reproduce.sized(base | row, True))), sort_keys=True) for row in rows]
+        assert len(set(small)) == len(rows), name
+        for row in rows:
+            full = asdict(Settings(**reproduce.sized(base | row, False)))
+            assert all(full[key] == x for key, x in (base | row).items()) and full == asdict(Settings(**(base | row)))
+    asked = dict(iterations=2, autonomous=300, corrected=0, policy_steps=1, dropout=0.1, episodes=500)
+    quick = reproduce.sized(asked, True)
+    assert {key: quick[key] for key in asked} == asked | dict(autonomous=40, episodes=reproduce.QUICK["episodes"])
+    assert quick["sft_steps"] == reproduce.QUICK["sft_steps"]
+
+
+def test_the_points_of_the_map_are_what_their_names_say():
+    at = {point: reproduce.map_settings(31, False, **change) for point, change in reproduce.POINTS.items()}
+    base = at["base"]
+    assert (base.autonomous + base.corrected, base.policy_steps, base.iterations, base.episodes) == (200, 3500, 1, 500)
+    assert base == Settings(seed=31, iterations=1, episodes=500, supervised=True)
+    for point, s in at.items():
+        assert len({key for key, x in asdict(s).items() if x != getattr(base, key)}) == len(reproduce.POINTS[point])
+        n = s.autonomous + s.corrected
+        assert n == (50 if point.startswith("50 ") else 600 if "600" in point else 200), point
+        assert (s.policy_steps != 3500) == ("gradient" in point) and (s.corrected == 0) == ("none" in point)
+        assert s.corrected in (0, round(n / 4 - 0.1))
+    assert set(reproduce.MAPPED) < set(reproduce.methods(torch.arange(2.0), None, None, None))
+
+
+def test_a_run_that_other_sources_made_is_used_with_a_warning(tmp_path, monkeypatch, capsys):
+    """... and so is one that took over a file of theirs; what is kept stays as it is."""
+    monkeypatch.chdir(tmp_path)
+
+    def fake(run):                                          # writes what Algorithm 1 would, as far as the cache knows
+        for name in reproduce.SHARED:
+            if not os.path.exists(run.path(f"{name}.npz")):
+                np.savez(run.path(f"{name}.npz"), made=np.array(run.settings.positive))
+    monkeypatch.setattr(reproduce.recap, "recap", fake)
+    monkeypatch.setattr(reproduce.recap, "write_recap_metrics", lambda run: run.json("metrics", dict))
+    runs = [Settings(**TINY), Settings(**(TINY | dict(positive=0.3))), Settings(**(TINY | dict(seed=1)))]
+
+    def make(settings):                                     # as make_runs, in this process
+        reproduce.make_run(settings)
+        return reproduce.version_of(os.path.join(reproduce.folder_of(settings), "run"))
+    here = reproduce.VERSION
+    assert make(runs[0]) == here
+    monkeypatch.setattr(reproduce, "VERSION", "another")
+    assert make(runs[0]) == here                            # found, not made
+    assert make(runs[1]) == here                            # its pre-training is that of the first
+    assert make(runs[2]) == "another"
+    assert np.load(os.path.join(reproduce.folder_of(runs[1]), "pi_pre.npz"))["made"] == runs[0].positive
+
+    class Pool:                                             # no other process: it would not know of the replacements above
+        def __init__(self, jobs): pass
+        def __enter__(self): return self
+        def __exit__(self, *error): pass
+        map = staticmethod(map)
+    monkeypatch.setattr(reproduce, "ProcessPoolExecutor", Pool)
+    assert reproduce.make_runs(runs, 1) == [reproduce.folder_of(s) for s in runs]
+    assert "warning: 2 of 3 runs" in capsys.readouterr().err
+    reproduce.make_runs(runs[2:], 1)
+    assert "warning" not in capsys.readouterr().err
+    os.remove(os.path.join(reproduce.folder_of(runs[2]), "run.version"))                # made before versions were kept
+    reproduce.make_runs(runs[2:], 1)
+    assert "warning: 1 of 1 runs" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_modules_sources(tmp_path):
+    root = os.path.dirname(reproduce.__file__)
+    shutil.copytree(root, tmp_path / "copy", ignore=shutil.ignore_patterns("runs", ".*", "notebooks", "figures", "results"))
+    version = lambda: reproduce.digest_of_sources(str(tmp_path / "copy"))
+    assert version() == reproduce.VERSION == reproduce.digest_of_sources(root)
+    for name, counts in (("plots.py", False), ("reproduce.py", False), ("recap.py", True), ("sim_tasks/arms.py", True)):
+        before = version()
+        with open(tmp_path / "copy" / name, "a") as file:
+            file.write("\n")
+        assert (version() != before) == counts, name
+
+
 # ---------------------------------------------------------------- mistakes
 
 def test_the_record_of_mistakes_lines_up_with_what_was_seen():
@@ -146,13 +231,68 @@ def test_unknown_ablation(capsys):
     assert "nonsense" in capsys.readouterr().err
 
 
+def test_counts_hold_the_settings_of_the_figures_and_the_papers_numbers(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert reproduce.main(["counts"]) == 0
+    with open("results/counts.md") as file:
+        text = file.read()
+    assert text in capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert {len(row) for row in rows} == {6}
+    ours = {(row[0], row[1]): row[2:] for row in rows if row[1].startswith("here")}
+    assert ours["box", "here"] == ["2", "100 for pre-training, 100 for SFT", "150", "100"]
+    assert ours["fold_collar", "here"][-1] == "0" and ours["fold_shirt", "here"][-1] == "50"
+    assert ours["fold_shirt", "here, fig9"][2:] == ["200", "0"]
+    paper = {(row[0], row[1]): row[2:] for row in rows if row[1].startswith("paper")}
+    assert paper["espresso", "paper, App. F"] == ["1", "–", "414", "429"]
+    assert {task for task, _ in ours} == {task for task, _ in paper} == set(sim_tasks.TASKS)
+
+
+def test_all_and_ablation_all_run_everything_once_with_their_own_seeds(monkeypatch):
+    ran = []
+    for known in (reproduce.FIGURES_OF, reproduce.KNOBS):
+        for name in known:
+            monkeypatch.setitem(known, name, lambda o, name=name: ran.append((name, o.seeds)))
+    assert reproduce.main(["all"]) == 0
+    assert [name for name, _ in ran] == list(reproduce.FIGURES_OF) and ran[-1][0] == "claims"
+    assert dict(ran)["map"] == (31, 32, 33) and dict(ran)["fig7"] == (31, 32, 33, 34, 35)
+    ran.clear()
+    assert reproduce.main(["ablation", "all", "--seeds", "5"]) == 0
+    assert ran == [(name, (5,)) for name in (*reproduce.ABLATIONS, "start")]
+    ran.clear()
+    assert reproduce.main(["fig8"]) == 0 and [name for name, _ in ran] == ["fig7"]
+    assert reproduce.main(["ablation"]) == 2
+
+
+@pytest.mark.slow
+def test_a_method_is_the_call_it_stands_for_from_either_start(tmp_path, monkeypatch):
+    """`extract` against train_policy and evaluate called here, for one method of two, from two networks."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    s = Settings(**(TINY | dict(supervised=True)))
+    reproduce.make_run(s, lambda run: reproduce.extract(run, ["filtered imitation"], ("supervised_pre", "pi_pre")))
+    folder = reproduce.folder_of(s)
+    assert {name for name in os.listdir(folder) if "imitation" in name or "AWR" in name} == {
+        "baseline_filtered_imitation.npz", "eval_filtered_imitation_beta1.json",
+        "baseline_filtered_imitation_from_pi_pre.npz", "eval_filtered_imitation_from_pi_pre_beta1.json"}
+    run = recap.Run(s, folder, recap.KINDS)
+    D = [*recap.load_dataset(run.path("D_0.npz")), *recap.load_dataset(run.path("D_1.npz"))]
+    keep = np.array([e.success for e in D for _ in range(len(e))])
+    for start, file in (("supervised_pre", "filtered_imitation"), ("pi_pre", "filtered_imitation_from_pi_pre")):
+        torch.manual_seed(s.seed)
+        network, _ = recap.train_policy(reproduce.network_of(folder, start), D, s, s.policy_steps, recap.all_positive(D),
+                                        loss=reproduce.plain_loss, dropout=1.0, keep=keep)
+        kept = reproduce.network_of(folder, f"baseline_{file}")
+        for a, b in zip(network.state_dict().values(), kept.state_dict().values()):
+            assert torch.equal(a, b)
+        assert reproduce.stage_of(folder, file, 1.0)["episodes"] == s.episodes
+
+
 @pytest.mark.slow
 def test_a_cached_run_is_the_run_of_the_command_line(tmp_path, monkeypatch):
     """Shared pre-training changes nothing; a second call finds everything made."""
     monkeypatch.chdir(tmp_path)
-    tiny = dict(task="fold_collar", iterations=1, demonstrations=4, autonomous=5, corrected=0, episodes=6, pretraining_steps=3,
-                sft_steps=2, policy_steps=3, value_pretraining_steps=3, value_steps=2, batch=8, value_batch=8)
-    settings = [Settings(**tiny), Settings(**(tiny | dict(positive=0.3)))]
+    settings = [Settings(**TINY), Settings(**(TINY | dict(positive=0.3)))]
     folders = reproduce.make_runs(settings, 1)
     before = {path: os.stat(path).st_mtime_ns for folder in folders for path in map(lambda name: os.path.join(folder, name), os.listdir(folder))
               if path.endswith((".npz", "metrics.json"))}
