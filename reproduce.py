@@ -32,7 +32,7 @@ import os
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -64,8 +64,10 @@ PRETRAINING = ("seed", "demonstrations", "positive_pretraining", "dropout", "c_f
                "device")
 SFT = (*PRETRAINING, "task", "sft_steps", "fine_tuning_rate", "value_steps")
 COLLECTED = (*SFT, "autonomous", "corrected", "execute", "euler", "subtask_every")
+EXPERIENCE = tuple(f.name for f in fields(Settings) if f.name not in ("iterations", "episodes", "beta", "ask", "supervised"))
 SHARED = {"D_demo": PRETRAINING, "V_pre": PRETRAINING, "pi_pre": PRETRAINING, "supervised_pre": PRETRAINING,
-          "supervised_small": PRETRAINING, "D_0": SFT, "V_0": SFT, "pi_0": SFT, "supervised_sft": SFT, "D_1": COLLECTED}
+          "supervised_small": PRETRAINING, "D_0": SFT, "V_0": SFT, "pi_0": SFT, "supervised_sft": SFT, "D_1": COLLECTED,
+          **dict.fromkeys(("V_1", "pi_1", "D_2", "V_2", "pi_2"), EXPERIENCE)}
 
 
 # ---------------------------------------------------------------- runs: cached, shared, in parallel
@@ -273,17 +275,16 @@ ABLATIONS = {
     "insulation": ("knowledge insulation and the action tokens", {},
                    {"both": {}, "no insulation": dict(insulation=False), "no action tokens": dict(token_loss=False),
                     "neither": dict(insulation=False, token_loss=False)}),
-    "corrections": ("human-gated corrections", dict(iterations=2),
+    "corrections": ("human-gated corrections", {},
                     {"150 + 50 corrected": {}, "200 autonomous, none corrected": dict(autonomous=200, corrected=0),
                      "I = True not forced": dict(force_corrections=False), "V without corrected episodes": dict(value_on_corrections=False)}),
     "metadata": ("ask for it in the prompt, or condition on the advantage", {},
                  {"no metadata": {}, "metadata, not asked": dict(metadata=True),
                   "asked: fast careful": dict(metadata=True, ask="fast careful"), "asked: slow careless": dict(metadata=True, ask="slow careless")}),
-    "web": ("co-training on questions, with few demonstrations", dict(demonstrations=20),
-            {"none": {}, "0.25 per step": dict(web=0.25), "1 per step": dict(web=1.0)}),
     "bodies": ("demonstrations of other robots in pre-training", {}, {"one robot": {}, "four robots": dict(bodies=True)}),
-    "cameras": ("which images the networks read", dict(vision=True, autonomous=150),
-                {"all three": {}, "base only": dict(cameras="base"), "wrists only": dict(cameras="left_wrist right_wrist")}),
+    "cameras": ("which images the networks read; one task, fewer steps, up to SFT",
+                dict(vision=True, iterations=0, pretraining_tasks="fold_shirt", pretraining_steps=4000, value_pretraining_steps=600),
+                {"all three": {}, "base only": dict(cameras="base")}),
     "pretraining": ("tasks of D_demo", {}, {"five tasks": {}, "three tasks": dict(pretraining_tasks="fold_shirt fold_collar box"),
                                             "the target alone": dict(pretraining_tasks="fold_shirt")}),
 }
@@ -297,7 +298,7 @@ def sized(change, quick):
 
 
 def ablation(name, o):
-    """One knob over seeds: a table of the last iteration, and of V.  -> results/ablation_NAME.json"""
+    """One knob over seeds: a table of the policies up to the last iteration, and of V.  -> results/ablation_NAME.json"""
     about, common, variants = ABLATIONS[name]
     rows, values = {}, {}
     make = lambda seed, change: Settings(seed=seed, **sized(dict(iterations=1, episodes=500) | common | change, o.quick))
@@ -305,18 +306,50 @@ def ablation(name, o):
     make_runs([s for group in all_settings.values() for s in group], o.jobs)
     for row, group in all_settings.items():
         folders, k = [folder_of(s) for s in group], group[0].iterations
-        for stage, beta in (("rl_pretrained", 1.0), ("offline_rl_sft", 1.0), (f"recap_{k}", 1.0), (f"recap_{k}", group[0].beta)):
+        ours = ((f"recap_{k}", 1.0), (f"recap_{k}", group[0].beta)) if k else ()
+        for stage, beta in (("rl_pretrained", 1.0), ("offline_rl_sft", 1.0), *ours):
             rows[f"{row} | {stage} β={beta:g}"] = row_of(folders, stage, beta)
         reports = [metrics_of(folder) for folder in folders]
-        values[row] = {f"{v} {key}": spread([x["value"][v][key] for x in reports]) for v in ("V_pre", f"V_{k}")
-                       for key in ("heldout_correlation", "heldout_loss", "train_loss")}
+        values[row] = {f"{v} {key}": spread([x["value"][v][key] for x in reports]) for v in ("V_pre", *([f"V_{k}"] if k else []))
+                       for key in VALUE_KEYS}
     o.keep(f"ablation_{name}", {"about": about, "policy": rows, "value": values})
     print(f"{name}: {about}; n = {len(o.seeds)} seeds, {next(iter(rows.values()))['episodes']} episodes each, mean ± s.e.\n")
-    print(table(rows))
-    print()
-    print(f"{'':<34}" + "".join(f"{key:>30}" for key in next(iter(values.values()))))
+    print(f"{table(rows)}\n\n{value_table(values)}")
+
+
+VALUE_KEYS = ("heldout_correlation", "heldout_loss", "train_loss")       # of a report of `recap.check_value`
+
+
+def value_table(values):
+    """{row: {key: `spread`}} as text."""
+    text = [f"{'':<34}" + "".join(f"{key:>30}" for key in next(iter(values.values())))]
     for row, x in values.items():
-        print(f"{row:<34}" + "".join(f"{y['mean']:>30.2f}" for y in x.values()))
+        text.append(f"{row:<34}" + "".join(f"{y['mean']:.3f} ± {y['se'] or 0:.3f}".rjust(30) for y in x.values()))
+    return "\n".join(text)
+
+
+def value_alone(settings):
+    """V_pre and its check, no policy.  -> the report of `recap.check_value`"""
+    with opened(settings, folder_of(settings) + "-value") as run:
+        D = run.data("D_demo", lambda: recap.multi_task_demonstrations(settings))
+        V = run.net("V_pre", lambda: recap.train_value(recap.new_value(settings), D, settings, settings.value_pretraining_steps))
+        mine = [e for e in D if e.task == settings.task][:settings.demonstrations]
+        many = replace(settings, demonstrations=100)         # held out are as many in every row
+        recap.check_value(run, "V_pre", V, mine, lambda: recap.demonstrate(many, settings.task, recap.MIXED, "held out"))
+        return run.value_report["V_pre"]
+
+
+def web(o):
+    """Sec. V-C: co-training V on questions "to avoid overfitting", with few and with many demonstrations of each task."""
+    variants = {f"{n} demonstrations, {share:g} questions per step": dict(demonstrations=n, web=share)
+                for n in (10, 100) for share in (0.0, 0.25, 1.0)}
+    group = [Settings(seed=seed, **sized(dict(episodes=500) | change, o.quick)) for change in variants.values() for seed in o.seeds]
+    with ProcessPoolExecutor(o.jobs) as pool:
+        reports = list(pool.map(value_alone, group))
+    n = len(o.seeds)
+    values = {row: {key: spread([x[key] for x in reports[i * n:(i + 1) * n]]) for key in VALUE_KEYS} for i, row in enumerate(variants)}
+    o.keep("ablation_web", {"about": "co-training of V on questions", "value": values})
+    print(f"web: n = {n} seeds {tuple(o.seeds)}, mean ± s.e.\n\n{value_table(values)}")
 
 
 # ---------------------------------------------------------------- Figs. 7-10 and 12: stages and iterations
@@ -661,7 +694,7 @@ def write_claims(o):
 FIGURES_OF = {"fig7": fig7, "fig9": fig9, "fig11": fig11, "fig12": fig12, "fig4": fig4, "cfg": cfg, "generalist": generalist,
               "map": map_of_methods, "counts": counts, "claims": write_claims}
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
-KNOBS = {name: partial(ablation, name) for name in ABLATIONS} | {"start": start}
+KNOBS = {name: partial(ablation, name) for name in ABLATIONS} | {"web": web, "start": start}
 
 
 def main(argv=None):
