@@ -1,4 +1,5 @@
 """reproduce.py and claims.py: intervals, shared files, the record of mistakes, verdicts."""
+import filecmp
 import json
 import math
 import os
@@ -258,7 +259,7 @@ def test_all_and_ablation_all_run_everything_once_with_their_own_seeds(monkeypat
     assert dict(ran)["map"] == (31, 32, 33) and dict(ran)["fig7"] == (31, 32, 33, 34, 35)
     ran.clear()
     assert reproduce.main(["ablation", "all", "--seeds", "5"]) == 0
-    assert ran == [(name, (5,)) for name in (*reproduce.ABLATIONS, "start")]
+    assert ran == [(name, (5,)) for name in (*reproduce.ABLATIONS, "web", "start")]
     ran.clear()
     assert reproduce.main(["fig8"]) == 0 and [name for name, _ in ran] == ["fig7"]
     assert reproduce.main(["ablation"]) == 2
@@ -306,3 +307,8 @@ def test_a_cached_run_is_the_run_of_the_command_line(tmp_path, monkeypatch):
     strip = lambda stages: [{key: x for key, x in stage.items() if key != "seconds"} for stage in stages]
     assert strip(run.stages) == strip(reproduce.metrics_of(folders[1])["stages"])
     assert json.load(open(os.path.join(folders[1], "settings.json"))) == asdict(settings[1])
+
+    # another β takes over what was trained, and V alone is the run's V
+    third = reproduce.make_runs([Settings(**(TINY | dict(positive=0.3, beta=3.0)))], 1)[0]
+    assert filecmp.cmp(os.path.join(third, "pi_1.npz"), os.path.join(folders[1], "pi_1.npz"), shallow=False)
+    assert reproduce.value_alone(settings[1])["train_loss"] == reproduce.metrics_of(folders[1])["value"]["V_pre"]["train_loss"]
