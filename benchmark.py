@@ -131,7 +131,10 @@ def token_loss(episodes):
 # ---------------------------------------------------------------- the driver: --loop, --fuzz, --soak
 
 def control_loop(seconds, hz=50.0):
-    """The untrained VLA (the same speed as a trained one, and never done early) on the wall clock."""
+    """The untrained VLA on the wall clock: as fast as a trained one, and it never succeeds early.
+
+    It asks for noise, jumps of about a radian: so `SafeRobot` bounds every command ("clamped").
+    """
     bare, s, n = SimRobot("SimTasks/FoldShirt-v0"), Settings(), round(seconds * hz)
     bare.env.unwrapped.task = replace(bare.task, max_steps=n)
     policy = recap.Actor(s, [bare.task.prompt], VLA().eval(), beta=2.0)
