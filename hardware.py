@@ -321,10 +321,10 @@ def in_background(call):
 class Chunks:
     """The actions of a policy that predicts chunks a_{t:t+H}, a new one in force every `execute` steps.
 
-    policy(observation {name: (n, ...)}, live (n,) bool, frozen (n, d, A) or None) -> (n, H, A), H >= execute.
+    policy(observation {name: (n, ...)}, live (n,) bool, frozen (n, d, A) or None) -> (n, H, A), H >= execute + lead.
     lead = 0: a chunk is asked for when it is needed, and all wait.  lead = d > 0, real-time chunking with a frozen prefix:
     it is asked for d steps ahead, is told the d actions that will be executed meanwhile, and comes into force with its
-    entry d, so the arm never waits (where H >= execute + d).  If it is late, the old chunk is executed to its end (H -
+    entry d, so the arm never waits; H >= execute + d.  If it is late, the old chunk is executed to its end (H -
     execute - d more steps; the very first one H - execute); then the arm stands (`next` -> None) until a chunk comes that
     is not over yet, or that was asked for while standing.
     """
@@ -350,8 +350,8 @@ class Chunks:
         self.fresh, due = False, self.standing or t >= self.asked_at + self.lead
         if H == 0 or (self.asked is not None and due and self.asked.done()):       # the very first chunk is waited for
             chunk, self.asked = np.asarray(self.asked.result()), None
-            if chunk.ndim != 3 or len(chunk) != len(live) or chunk.shape[1] < self.execute:
-                raise ValueError(f"policy: chunk of shape {chunk.shape}, expected ({len(live)}, {self.execute} or more, A)")
+            if chunk.ndim != 3 or len(chunk) != len(live) or chunk.shape[1] < self.execute + self.lead:
+                raise ValueError(f"policy: chunk of shape {chunk.shape}, expected ({len(live)}, {self.execute + self.lead} or more, A)")
             begin = t if self.standing else self.asked_at      # while it stood, the time of the chunk stood still
             if t - begin < chunk.shape[1]:                     # else too late: the next step asks again
                 self.chunk, self.begin, self.since, self.fresh = chunk, begin, t, True

@@ -547,6 +547,8 @@ def test_a_chunk_of_the_wrong_shape_is_an_error_that_says_so():
     for chunk, n in ((np.zeros((1, 3, 2)), 1), (np.zeros((2, 8, 2)), 1), (np.zeros((8, 2)), 8), ("no", 1)):
         with pytest.raises(ValueError, match="chunk of shape"):
             Chunks(lambda *x: chunk, 4).next(0, {}, np.ones(n, bool), np.zeros(n, bool))
+    with pytest.raises(ValueError, match="6 or more"):       # 4 to execute, and 2 while the next one is computed
+        Chunks(lambda *x: np.zeros((1, 5, 2)), 4, lead=2).next(0, {}, np.ones(1, bool), np.zeros(1, bool))
     for lead in (-1, 4):
         with pytest.raises(ValueError, match="lead"):
             Chunks(None, 4, lead)
