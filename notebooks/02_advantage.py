@@ -153,13 +153,12 @@ print(f"last {N} steps of a failure: mean A {mean_at(right, final):+.3f}; "
       f"bootstrapping from padding {mean_at(padded, final):+.3f}")
 
 # %% [markdown]
-# The first bug calls what made the operator take over excellent. The second counts the
-# failure twice.
+# The first bug calls what made the operator take over excellent. The second counts the failure twice.
 #
 # Two things about the right figures. Before a takeover A is not below zero: the operator's help comes within
 # the N steps and is credited to the policy's last steps. And the last steps of a failure come out slightly
-# *positive* on average: out of time means R' near −1/2, and V, which sees no clock, expected worse of such a
-# view. No bug, but a weakness of labels from a V without a clock.
+# *positive*: where an episode ends in failure R' is near −1/2, and V, which sees no clock and no failure
+# coming, expected less of such a view. No bug, but a weakness of such labels.
 #
 # ## 4. The threshold $\epsilon_\ell$
 #
@@ -237,11 +236,12 @@ for e, part in zip((edge_first[0], saved[-1]), figure.subfigures(1, 2)):
     advantage_trace(e, part)
 
 # %% [markdown]
-# Left: a success of the weak policy. A is below the threshold while it dithers or just before a grasp goes
-# wrong, and above it where a half is grasped well or placed within the next 10 steps. Not each dot is
-# deserved: V is an estimate from few episodes. Note the sign of ε: to call 40 % of these rollouts positive it
-# must lie below zero, so a step that brings a little *less* than expected still passes. Right: hatched steps
-# are all True, whatever their A.
+# Left: a success of the weak policy. A is below the threshold where an edge grasp (orange) is coming and
+# where it slips, and above it where a half is grasped well or placed within the next 10 steps. Not each dot
+# is deserved: V is an estimate from few episodes. Note the sign of ε: to call 40 % of these rollouts positive
+# it must lie below zero, so a step that brings a little *less* than expected still passes. Right: hatched
+# steps are all True, whatever their A; and the steps just before them are positive because the operator's
+# help is near.
 #
 # ## 6. Corrections are True (Sec. IV-B)
 #
@@ -254,14 +254,14 @@ forced = np.concatenate([positive_of[id(e)] for e in corrected])
 assert forced[hand].all() and (forced == (A_corrected > labels.epsilon[s.task]))[~hand].all()
 for fraction in (0.1, 0.2, 0.4):
     judged = A_corrected > recap.threshold(A_rollouts, fraction)
-    print(f"ε for {fraction:.0%} of the rollouts: by A alone {judged[hand].mean():.0%} of the corrections are positive, "
-          f"and {judged[~hand].mean():.0%} of the policy's own steps in these episodes")
+    print(f"ε for {fraction:.0%} of the rollouts: by A alone {judged[hand].mean():.0%} of the corrections "
+          f"are positive, and {judged[~hand].mean():.0%} of the policy's own steps in these episodes")
 
 # %% [markdown]
-# Public implementations reported corrections that came out mostly negative when they forgot to force them.
-# Not here: V was trained on episodes that the operator saved, knows that these states end well, and at the
-# default of 40 % nearly all of his steps pass on their own. Forcing matters where the threshold is high, and
-# it is an assumption: "if we assume that human experts always provide good corrective actions".
+# Some public implementations did not force them, and most corrections came out negative. Not so here: V was
+# trained on episodes that the operator saved, knows that these states end well, and at the default of 40 %
+# nearly all of his steps pass on their own. Forcing matters where the threshold is high, and it is an
+# assumption: "if we assume that human experts always provide good corrective actions".
 #
 # ## 7. 10, 20 or 40 % positive?
 #
@@ -430,4 +430,14 @@ for p in (0.05, 0.3, 0.95):
 #
 # ## Change this line and see
 #
-# TODO
+# - Sec. 8: `"exp(A)": np.exp` to `lambda A: np.exp(-A)`: no longer increasing, and the assertion fails: the
+# policy gets worse, and more so with more β.
+# - Sec. 8: `label_chance(A, pi_ref, 1.0, fraction)` to `0.01`: hardly any luck. At 40 % the chance of the
+# best action stays at about one third for every β from 1 to 5: guidance has nothing left to do. At 20 % it
+# still has, because the threshold falls into the middle of one action's outcomes.
+# - Sec. 8: `sigma = np.array([0.1, 0.1, 1.0])` to `[1.0, 1.0, 1.0]`: the same luck for all, and every line
+# gains again.
+# - Sec. 8: `np.array([0.1, 0.1, -0.2])` to `[-0.1, -0.1, 0.2]`: the gamble is now the best action, and luck
+# that favours it does no harm.
+# - Sec. 9: `label_chance(A, pi_ref, 0.4, 0.3)` to `2.0`: labels that say little about the action. The three
+# distributions are nearly alike, and the α that is too large or too small costs less.
