@@ -9,6 +9,7 @@
     python reproduce.py generalist     Sec. IV-C: one policy on the data of all specialists
     python reproduce.py map            when the order of Fig. 11 holds: one thing at a time changed
     python reproduce.py counts         App. F: numbers of episodes, the paper's and ours
+    python reproduce.py checks         V against returns, labels, subtasks, items: what tells that the runs are in order
     python reproduce.py claims         the table of claims, from the results that are there
     python reproduce.py all            all of the above
     python reproduce.py ablation NAME  one knob, or all (python reproduce.py ablation: their names)
@@ -200,7 +201,8 @@ def row_of(folders, name, beta=1.0):
     return {key: spread([a[key] for a in x]) | {"se_evaluation": float(np.mean([a[f"{key}_se"] for a in x])),
                                                 "values": [a[key] for a in x]} for key in ("success", "throughput")} | {
         "per_stage_success": [a["per_stage_success"] for a in x], "episodes": x[0]["episodes"],
-        "subtask_accuracy": [a.get("subtask_accuracy") for a in x]}
+        "failed_early": spread([a["failed_early"] for a in x]), "subtask_accuracy": [a.get("subtask_accuracy") for a in x]} | (
+        {"items": {item: [a["items"].get(item, {}).get("success") for a in x] for item in x[0]["items"]}} if "items" in x[0] else {})
 
 
 def rows_of(folders, stages):
@@ -384,6 +386,28 @@ def fig7(o):
     o.draw("fig7", plots.bars, result)
     if "box" in result:
         o.draw("fig8_box", plots.stage_bars, result["box"], [stage.subtask for stage in sim_tasks.TASKS["box"].stages])
+
+
+def checks(o):
+    """Not in the paper: what tells that a run is in order.  V against returns, labels against what one sees, ℓ̂, corrections."""
+    result = {}
+    for task in o.only or sim_tasks.TASKS:
+        group = [settings_for(task, seed, o.quick) for seed in o.seeds]
+        folders, K = make_runs(group, o.jobs), group[0].iterations
+        reports = [metrics_of(folder) for folder in folders]
+        rows = {f"{v}: {key}": [x["value"][v][key] for x in reports] for v in ("V_pre", *(f"V_{k}" for k in range(1, K + 1)))
+                for key in ("heldout_correlation", "outcome_auc", "prompt_effect")}
+        rows |= {f"iteration {k}: {key}": [x["labels"][k - 1][key] for x in reports] for k in range(1, K + 1)
+                 for key in ("positive_fraction_rollouts", "positive_given_good", "positive_given_bad", "corrected_fraction")}
+        rows |= {f"{name}: subtask accuracy": row_of(folders, name)["subtask_accuracy"] for name in ("offline_rl_sft", f"recap_{K}")}
+        if sim_tasks.TASKS[task].items:
+            rows |= {f"{name}: success, {item}": x for name in ("offline_rl_sft", f"recap_{K}")
+                     for item, x in row_of(folders, name)["items"].items()}
+        result[task] = {name: spread(x) | {"values": x} for name, x in rows.items() if None not in x}
+        print(f"\n{task}: n = {len(o.seeds)} seeds {tuple(o.seeds)}")
+        for name, x in result[task].items():
+            print(f"{name:<44}{x['mean']:>7.3f} ± {x['se'] or 0:<8.3f}" + " ".join(f"{y:.3f}" for y in x["values"]))
+    o.keep("checks", result)
 
 
 FIG9_SHIRT = dict(autonomous=200, corrected=0, positive=0.1)
@@ -692,7 +716,7 @@ def write_claims(o):
 # ---------------------------------------------------------------- command line
 
 FIGURES_OF = {"fig7": fig7, "fig9": fig9, "fig11": fig11, "fig12": fig12, "fig4": fig4, "cfg": cfg, "generalist": generalist,
-              "map": map_of_methods, "counts": counts, "claims": write_claims}
+              "map": map_of_methods, "counts": counts, "checks": checks, "claims": write_claims}
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
 KNOBS = {name: partial(ablation, name) for name in ABLATIONS} | {"web": web, "start": start}
 
