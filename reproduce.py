@@ -50,7 +50,7 @@ from claims import failures, ratio, text_of
 from data import load_dataset, load_network
 from runs import Run, write_text
 from settings import QUICK, Settings
-from sim_tasks.arms import World
+from sim_tasks.arms import EDGE, NOTHING, World
 
 CACHE, RESULTS, FIGURES = "runs/cache", "results", "figures"
 QUICK_RESULTS = "runs/quick"              # --quick shows that everything runs; its figures are no results
@@ -547,17 +547,25 @@ def start(o):
 
 # ---------------------------------------------------------------- Figs. 4 and 13: V along episodes
 
-def mistakes(spec, seeds, episodes):
-    """The simulator's own record: bool (T,) per episode, True where something went wrong in that step.
+KINDS_OF_MISTAKES = ("edge grasp", "slip", "let go")
 
-    It is not stored with the episodes (no robot would know it), so they are replayed: same seed, same actions.
+
+def mistakes(spec, seeds, episodes):
+    """The simulator's own record: {kind: bool (T,) per episode}, True where that went wrong in that step.
+
+    edge grasp: the mistake itself; slip: what follows from it when the half is carried on; let go: released elsewhere than
+    at the goal, or lost for good.  It is not stored with the episodes (no robot would know it), so they are replayed: same
+    seed, same actions.
     """
     world, T = World(spec, seeds), max(len(e) for e in episodes)
-    record = np.zeros((len(episodes), T), bool)
+    record = {kind: np.zeros((len(episodes), T), bool) for kind in KINDS_OF_MISTAKES}
     for t in range(T):
+        hold, slips = world.hold.copy(), world.slips.copy()
         world.step(np.stack([e.actions[min(t, len(e) - 1)] for e in episodes]))
-        record[:, t] = world.mistakes
-    return [record[i, :len(e)] for i, e in enumerate(episodes)]
+        record["edge grasp"][:, t] = world.mistakes & ((hold == NOTHING) & (world.hold == EDGE)).any(1)
+        record["slip"][:, t] = world.mistakes & (world.slips > slips)
+        record["let go"][:, t] = world.mistakes & ~record["edge grasp"][:, t] & ~record["slip"][:, t]
+    return {kind: [x[i, :len(e)] for i, e in enumerate(episodes)] for kind, x in record.items()}
 
 
 def drops_find_mistakes(V, mistakes):
@@ -581,24 +589,29 @@ def value_checks(run):
         seeds, episodes = rollouts_for_drops(run.settings, run.out)
         record = mistakes(sim_tasks.TASKS[run.settings.task], seeds, episodes)
         V = recap.predict_values(network_of(run.out, "V_1"), episodes)
-        # the failure and the success with the most mistakes make the picture
-        most = lambda ok: max([i for i, e in enumerate(episodes) if e.success == ok], key=lambda i: record[i].sum(), default=None)
-        return {"auc": drops_find_mistakes(V, record), "mistakes": int(sum(m.sum() for m in record)), "steps": int(sum(map(len, V))),
+        # the failure and the success with the most edge grasps make the picture
+        most = lambda ok: max([i for i, e in enumerate(episodes) if e.success == ok], key=lambda i: record["edge grasp"][i].sum(),
+                              default=None)
+        return {"auc": {kind: drops_find_mistakes(V, x) for kind, x in record.items()}, "steps": int(sum(map(len, V))),
+                "mistakes": {kind: int(sum(m.sum() for m in x)) for kind, x in record.items()},
                 "shown": [i for i in (most(True), most(False)) if i is not None]}
-    run.json("drops", make)
+    run.json("drops_by_kind", make)
 
 
 def fig4(o):
-    """Figs. 4 and 13: V along episodes of five tasks, with the AUC of its drops for the simulator's record of mistakes."""
+    """Figs. 4 and 13: V along episodes of five tasks, with the AUC of its drops for the simulator's record of mistakes, by kind."""
     groups = {task: [settings_for(task, seed, o.quick) for seed in o.seeds] for task in o.only or sim_tasks.TASKS}
     make_runs([s for group in groups.values() for s in group], o.jobs, value_checks)
     result = {}
     for task, group in groups.items():
-        checks = [read_json(folder_of(s), "drops.json") for s in group]
-        result[task] = {"auc": spread([x["auc"] for x in checks if x["auc"] is not None]), "mistakes": sum(x["mistakes"] for x in checks),
-                        "steps": sum(x["steps"] for x in checks)}
-        print(f"{task:<14} AUC of drops of V for mistakes {result[task]['auc']['mean']:.3f} ± {result[task]['auc']['se'] or 0:.3f}, "
-              f"{result[task]['mistakes']} mistakes in {result[task]['steps']} steps, n = {len(o.seeds)} seeds")
+        checks = [read_json(folder_of(s), "drops_by_kind.json") for s in group]
+        result[task] = {"steps": sum(x["steps"] for x in checks)}
+        print(f"{task}: {result[task]['steps']} steps, n = {len(o.seeds)} seeds")
+        for kind in KINDS_OF_MISTAKES:
+            found = [x["auc"][kind] for x in checks if x["auc"][kind] is not None]
+            if found:
+                result[task][kind] = x = {"auc": spread(found), "mistakes": sum(x["mistakes"][kind] for x in checks)}
+                print(f"  {kind:<12} AUC of drops of V {x['auc']['mean']:.3f} ± {x['auc']['se'] or 0:.3f}, {x['mistakes']} of them")
         folder = folder_of(group[0])
         _, episodes = rollouts_for_drops(group[0], folder)
         o.draw(f"fig4_{task}", recap.value_figure, network_of(folder, "V_1"), [episodes[i] for i in checks[0]["shown"]])

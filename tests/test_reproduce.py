@@ -172,13 +172,17 @@ def test_the_record_of_mistakes_lines_up_with_what_was_seen():
         spec, seeds = sim_tasks.TASKS[task], list(range(12))
         episodes = recap.collect(Settings(), spec, seeds, operator_skill=MIXED)
         found = 0
-        for e, record in zip(episodes, mistakes(spec, seeds, episodes)):
+        by_kind = mistakes(spec, seeds, episodes)
+        for e, record, slip, let_go in zip(episodes, *(by_kind[kind] for kind in reproduce.KINDS_OF_MISTAKES)):
             edge = e.observations["keypoints"][:, :2, 7] > 0                                # (T, arm)
             taken = (edge[1:] & ~edge[:-1]).any(1)                                          # (T - 1,)
-            assert record[:-1][taken].all() and len(record) == len(e)
+            assert (record[:-1] == taken).all() and len(record) == len(e)
+            held = e.observations["keypoints"][:, :2, 7:9].max(-1) > 0                      # (T, arm), by the edge or well
+            lost_hold = (edge[:-1] & ~held[1:]).any(1)                                      # an edge grasp that ended
+            assert lost_hold[slip[:-1]].all() and (held[:-1] & ~held[1:]).any(1)[let_go[:-1]].all()
             found += taken.sum()
             quiet = ~edge[1:].any(1) & ~edge[:-1].any(1) & (np.diff(e.observations["state"][:, [2, 5]], axis=0) <= 0).all(1)
-            assert not record[:-1][quiet].any()              # no edge grasp, and nothing let go
+            assert not (record | slip | let_go)[:-1][quiet].any()              # no edge grasp, and nothing let go
         assert found > 10
 
 
