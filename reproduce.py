@@ -212,10 +212,11 @@ def rows_of(folders, stages):
 
 def table(rows, base=None):
     """Rows of `rows_of` as text; base: the row to whose throughput and failures the others are compared."""
-    text = [f"{'':<34}{'success %':^16}{'per hour':^14}" + (f"{'throughput × [95 %]':^26}{'failures × [95 %]':^26}" if base else "")]
+    width = 2 + max(map(len, rows))
+    text = [f"{'':<{width}}{'success %':^16}{'per hour':^14}" + (f"{'throughput × [95 %]':^26}{'failures × [95 %]':^26}" if base else "")]
     pm = lambda x, scale, digits: f"{scale * x['mean']:.{digits}f} ± " + ("–" if x["se"] is None else f"{scale * x['se']:.{digits}f}")
     for name, row in rows.items():
-        line = f"{name:<34}{pm(row['success'], 100, 1):^16}{pm(row['throughput'], 1, 0):^14}"
+        line = f"{name:<{width}}{pm(row['success'], 100, 1):^16}{pm(row['throughput'], 1, 0):^14}"
         if base:
             line += f"{text_of(ratio(row['throughput']['values'], rows[base]['throughput']['values'])):^26}"
             line += f"{text_of(ratio(failures(row), failures(rows[base]))):^26}"
@@ -324,9 +325,10 @@ VALUE_KEYS = ("heldout_correlation", "heldout_loss", "train_loss")       # of a 
 
 def value_table(values):
     """{row: {key: `spread`}} as text."""
-    text = [f"{'':<34}" + "".join(f"{key:>30}" for key in next(iter(values.values())))]
+    width = 2 + max(map(len, values))
+    text = [f"{'':<{width}}" + "".join(f"{key:>27}" for key in next(iter(values.values())))]
     for row, x in values.items():
-        text.append(f"{row:<34}" + "".join(f"{y['mean']:.3f} ± {y['se'] or 0:.3f}".rjust(30) for y in x.values()))
+        text.append(f"{row:<{width}}" + "".join(f"{y['mean']:.3f} ± {y['se'] or 0:.3f}".rjust(27) for y in x.values()))
     return "\n".join(text)
 
 
