@@ -191,6 +191,25 @@ def test_writing_a_look_anew_replaces_the_old_one():
 
 
 @pytest.mark.slow
+def test_files_that_a_picture_takes_over_are_the_same_with_the_bug(tmp_path, monkeypatch):
+    """`Bug.since`: in a tiny run all files before it are those of a run without the bug, byte for byte."""
+    steps = dict.fromkeys(("pretraining_steps", "sft_steps", "policy_steps", "value_pretraining_steps", "value_steps"), 3)
+    monkeypatch.setattr(pictures, "SIZE", pictures.SIZE | steps | dict(demonstrations=30, autonomous=4, corrected=2, episodes=4))
+    monkeypatch.setattr(pictures, "WARM", 3)
+    make_student_tree.copy_modules(tmp_path / "clean")
+    warm = pictures.warm_start(tmp_path, tmp_path / "clean")
+    base, _ = pictures.observed(tmp_path, tmp_path / "clean", {}, "D_demo", warm)
+    for number, bug in BUGS.items():
+        before = pictures.FILES[:pictures.FILES.index(bug.since)] if bug.since else pictures.FILES
+        if before:
+            hunt.give(number, tree := tmp_path / str(number))
+            settings = {name: x for name, x in bug.run.items() if name not in ("ppo", "supervised")}
+            folder, _ = pictures.observed(tmp_path, tree, settings, "D_demo", warm)
+            for name in before:
+                assert (folder / f"{name}.npz").read_bytes() == (base / f"{name}.npz").read_bytes(), (number, name)
+
+
+@pytest.mark.slow
 def test_the_pages_show_what_the_bugs_do(tmp_path):
     """Each snippet prints with the bug what its page says, and without it something else."""
     make_student_tree.copy_modules(tmp_path / "clean")
