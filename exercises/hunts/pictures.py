@@ -145,9 +145,13 @@ def draw(ours, clean, shows):
     for ax, key, scale, title in ((axes[0], "success", 100, "success rate (%)"),
                                   (axes[1], "throughput", 1, "successes per simulated hour")):
         for seen, colour, shift, width, label in pairs:
-            rows = [x for x in seen["stages"] if (x["name"], x["beta"]) in STAGES]
-            ax.errorbar(np.arange(len(rows)) + shift, [scale * x[key] for x in rows], [scale * x[f"{key}_se"] for x in rows],
-                        color=colour, marker="o", markersize=5, capsize=3, linewidth=width, label=label)
+            rows = sorted([x for x in seen["stages"] if (x["name"], x["beta"]) in STAGES],
+                          key=lambda x: list(STAGES).index((x["name"], x["beta"])))
+            # a solid line along what descends from one another; baselines stand apart, dotted
+            for part, line in ((slice(0, 4), "-"), (slice(4, None), ":")):
+                y, error = np.array([(x[key], x[f"{key}_se"]) for x in rows[part]]).reshape(-1, 2).T * scale
+                ax.errorbar(np.arange(len(rows))[part] + shift, y, error, color=colour, marker="o", markersize=5, capsize=3,
+                            linewidth=width, linestyle=line, label=label if line == "-" else None)
         ax.set_xticks(range(len(rows)), [STAGES[x["name"], x["beta"]] for x in rows], fontsize=8)
         ax.set_title(title, fontsize=plots.FONT)
         ax.set_ylim(bottom=0)
