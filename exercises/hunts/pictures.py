@@ -16,6 +16,7 @@ import re
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +37,7 @@ SIZE = dict(task="fold_collar", pretraining_tasks="", iterations=1, seed=0, demo
 WARM = 1600                # steps of imitation before the first stage
 FILES = ("D_demo", "V_pre", "pi_pre", "D_0", "V_0", "pi_0", "D_1", "V_1", "pi_1")      # in the order of Algorithm 1
 EPSILON = 0.1              # of PPO
+PPO_RATE = 3e-4            # its learning rate: at that of the others so short a training ruins the policy, bug or none
 BYTES = 60_000             # a picture is at most so large
 
 
@@ -106,8 +108,8 @@ def _run(folder, settings, warm):
         loss = partial(ppo_loss, reference=start().requires_grad_(False), epsilon_ar=EPSILON, epsilon_flow=EPSILON)
         recap.evaluate(run, "imitation", start(), indicator=None)
         last, how = "ppo", dict(indicator=None)
-        pi = run.net(last, lambda: recap.train_policy(start(), D, s, s.policy_steps, recap.all_positive(D), loss=loss,
-                                                      columns=columns, dropout=1.0))
+        pi = run.net(last, lambda: recap.train_policy(start(), D, replace(s, fine_tuning_rate=PPO_RATE), s.policy_steps,
+                                                      recap.all_positive(D), loss=loss, columns=columns, dropout=1.0))
         recap.evaluate(run, "PPO", pi, indicator=None)
     pi, log = load_network(folder / f"{last}.npz", recap.KINDS)
     V = load_network(folder / "V_1.npz", recap.KINDS)[0]
@@ -222,7 +224,7 @@ def with_look(text, number, ours, clean):
 def write_figures(numbers):
     """Run, draw symptoms/NN.png and write its sentence into NN.md, one bug after the other."""
     torch.set_num_threads(1)
-    scratch = Path(tempfile.gettempdir()) / f"recap-hunts-{digest(SIZE, WARM, EPSILON)}"      # kept: what was interrupted goes on
+    scratch = Path(tempfile.gettempdir()) / f"recap-hunts-{digest(SIZE, WARM, EPSILON, PPO_RATE)}"      # kept: what was interrupted goes on
     scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as trees:
         clean_tree = Path(trees) / "clean"
