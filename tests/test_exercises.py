@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
@@ -13,6 +14,7 @@ sys.path[:0] = [os.path.join(ROOT, "exercises"), os.path.join(ROOT, "exercises",
 import grade
 import hunt
 import make_student_tree
+import pictures
 import syllabus
 from bugs import BUGS
 from make_student_tree import functions
@@ -168,6 +170,43 @@ def test_a_hunt_is_given_out_with_its_page_and_without_tests(tmp_path):
     assert read(tmp_path / "tree" / "README.md").startswith(page(8)) and "Your task" in read(tmp_path / "tree" / "README.md")
     assert BUGS[8].change[0][1] in read(tmp_path / "tree" / "recap.py")
     assert not {"tests", "exercises"} & set(os.listdir(tmp_path / "tree"))
+    assert (tmp_path / "tree" / "08.png").read_bytes() == (hunt.HERE / "symptoms" / "08.png").read_bytes()
+
+
+@pytest.mark.parametrize("number", BUGS)
+def test_a_page_shows_its_picture_below_the_title(number):
+    picture = hunt.HERE / "symptoms" / f"{number:02}.png"
+    assert page(number).split("\n")[2] == f"![One run of this tree beside one without the bug]({picture.name})"
+    assert "One small run proves nothing." in page(number)
+    assert picture.stat().st_size <= pictures.BYTES
+    assert plt.imread(picture).shape[:2] == (450, 1100)
+    assert BUGS[number].since in ("", *pictures.FILES) and BUGS[number].shows in ("V", "labels", "eta")
+
+
+def test_writing_a_look_anew_replaces_the_old_one():
+    seen = {"stages": [], "V": [], "labels": {}, "eta": {}}
+    for number in BUGS:
+        assert pictures.LOOK.sub("", once := pictures.with_look(page(number), number, seen, seen)) == pictures.LOOK.sub("", page(number))
+        assert pictures.with_look(once, number, seen, seen) == once and "Every number is equal" in once
+
+
+@pytest.mark.slow
+def test_files_that_a_picture_takes_over_are_the_same_with_the_bug(tmp_path, monkeypatch):
+    """`Bug.since`: in a tiny run all files before it are those of a run without the bug, byte for byte."""
+    steps = dict.fromkeys(("pretraining_steps", "sft_steps", "policy_steps", "value_pretraining_steps", "value_steps"), 3)
+    monkeypatch.setattr(pictures, "SIZE", pictures.SIZE | steps | dict(demonstrations=30, autonomous=4, corrected=2, episodes=4))
+    monkeypatch.setattr(pictures, "WARM", 3)
+    make_student_tree.copy_modules(tmp_path / "clean")
+    warm = pictures.warm_start(tmp_path, tmp_path / "clean")
+    base, _ = pictures.observed(tmp_path, tmp_path / "clean", {}, "D_demo", warm)
+    for number, bug in BUGS.items():
+        before = pictures.FILES[:pictures.FILES.index(bug.since)] if bug.since else pictures.FILES
+        if before:
+            hunt.give(number, tree := tmp_path / str(number))
+            settings = {name: x for name, x in bug.run.items() if name not in ("ppo", "supervised")}
+            folder, _ = pictures.observed(tmp_path, tree, settings, "D_demo", warm)
+            for name in before:
+                assert (folder / f"{name}.npz").read_bytes() == (base / f"{name}.npz").read_bytes(), (number, name)
 
 
 @pytest.mark.slow

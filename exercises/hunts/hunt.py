@@ -4,6 +4,7 @@
     python exercises/hunts/hunt.py 7 12             apply these to a copy each, run the module's tests to the first failure
     python exercises/hunts/hunt.py                  all of them (minutes), and write table.md
     python exercises/hunts/hunt.py --pages          write anew what the symptom pages print
+    python exercises/hunts/hunt.py --figures 7 12   draw their pictures anew, from one small run each (all of them: minutes)
 """
 import argparse
 import contextlib
@@ -45,6 +46,7 @@ def give(number, out):
     plant(BUGS[number], out)
     pages = (HERE / "symptoms" / f"{number:02}.md", HERE / "symptoms" / "task.md")
     (out / "README.md").write_text("".join(page.read_text(encoding="utf-8") for page in pages), encoding="utf-8")
+    shutil.copy(HERE / "symptoms" / f"{number:02}.png", out)
 
 
 # ---------------------------------------------------------------- symptom pages
@@ -52,21 +54,30 @@ def give(number, out):
 SNIPPET = re.compile(r"```python\n(?P<code>.*?)```\nprints\n```\n(?P<output>.*?)```", re.S)
 
 
-def printed(tree, code):
-    """What `code` prints with the modules of `tree`.  In this process, with modules of the same names put aside."""
+@contextlib.contextmanager
+def modules_from(tree):
+    """Imports are those of `tree` here: in this process, with modules of the same names put aside."""
     ours = {path.stem for path in Path(tree).glob("*.py")} | {"sim_tasks"}
     put_aside = lambda: {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in ours}
-    kept, out = put_aside(), io.StringIO()
+    kept = put_aside()
     sys.path.insert(0, str(tree))
     try:
-        with contextlib.redirect_stdout(out):
-            exec(code, {})
-    except ValueError as error:      # what the right code may do in the place of a wrong number
-        out.write(str(error))
+        yield
     finally:
         sys.path.remove(str(tree))
         put_aside()
         sys.modules.update(kept)
+
+
+def printed(tree, code):
+    """What `code` prints with the modules of `tree`."""
+    out = io.StringIO()
+    with modules_from(tree):
+        try:
+            with contextlib.redirect_stdout(out):
+                exec(code, {})
+        except ValueError as error:      # what the right code may do in the place of a wrong number
+            out.write(str(error))
     return out.getvalue()
 
 
@@ -137,11 +148,15 @@ if __name__ == "__main__":
     parser.add_argument("numbers", type=int, nargs="*", choices=[*BUGS, []], metavar="N", help=f"bugs, 1 to {max(BUGS)} (default: all)")
     parser.add_argument("--give", nargs=2, metavar=("N", "OUT"), help="write a tree with bug N to the new folder OUT")
     parser.add_argument("--pages", action="store_true", help="write anew what the symptom pages print")
+    parser.add_argument("--figures", action="store_true", help="draw the pictures of the symptom pages anew")
     args = parser.parse_args()
     if args.give is not None:
         sys.exit(give(int(args.give[0]), Path(args.give[1])))
     if args.pages:
         sys.exit(write_pages())
+    if args.figures:
+        from pictures import write_figures      # here: it needs matplotlib and torch
+        sys.exit(write_figures(args.numbers or list(BUGS)))
     caught = catch(args.numbers or list(BUGS))
     if None in caught.values():
         sys.exit(f"not caught: {[n for n, test in caught.items() if test is None]}")
