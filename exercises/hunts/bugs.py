@@ -114,7 +114,7 @@ BUGS = {
     15: Bug("every iteration goes on from the last policy", "recap", [(
         '        start = pi_pre if s.restart == "pretrained" else pi',
         "        start = pi")],
-        "Algorithm 1 restarts from the pre-trained checkpoint.  One iteration from π⁰ looks as good or better; what drifts, drifts over "
+        "Algorithm 1 restarts from the pre-trained checkpoint.  One iteration from π⁰ can look as good; what drifts, drifts over "
         "many.  The setting --restart is still printed in metrics.json, and does nothing.",
         since="pi_1", shows="eta"),
     16: Bug("a lookahead that is declared and never read", "recap", [(
