@@ -130,9 +130,11 @@ def failure_mode_removed(fig12):
     return f"{rate(rows[SFT]['success'])} → {rate(plain)}, guided {rate(guided)}", [plain["mean"] >= 0.97]
 
 
+KINDS_OF_MISTAKES = ("edge grasp", "slip", "let go")       # what they are: `reproduce.mistakes`
+
+
 def drops_at_mistakes(fig4):
-    kinds = ("edge grasp", "slip", "let go")
-    auc = {kind: [rows[kind]["auc"]["mean"] for rows in fig4.values() if kind in rows] for kind in kinds}
+    auc = {kind: [rows[kind]["auc"]["mean"] for rows in fig4.values() if kind in rows] for kind in KINDS_OF_MISTAKES}
     return ("AUC, lowest to highest of the tasks: " + "; ".join(f"{kind} {min(x):.2f} to {max(x):.2f}" for kind, x in auc.items() if x),
             [min(x) >= 0.8 for x in auc.values() if x])
 

@@ -46,7 +46,7 @@ import plots
 import recap
 import sim_tasks
 from baselines import awr_loss, awr_weights, plain_loss, ppo_loss
-from claims import failures, ratio, text_of
+from claims import KINDS_OF_MISTAKES, failures, ratio, text_of
 from data import load_dataset, load_network
 from runs import Run, write_text
 from settings import QUICK, Settings
@@ -549,9 +549,6 @@ def start(o):
 
 # ---------------------------------------------------------------- Figs. 4 and 13: V along episodes
 
-KINDS_OF_MISTAKES = ("edge grasp", "slip", "let go")
-
-
 def mistakes(spec, seeds, episodes):
     """The simulator's own record: {kind: bool (T,) per episode}, True where that went wrong in that step.
 
@@ -586,7 +583,7 @@ def rollouts_for_drops(s, folder):
 
 
 def value_checks(run):
-    """AUC of drops, for V^1 on fresh rollouts of π⁰ -> drops.json in the run's folder."""
+    """AUC of drops, by kind of mistake, for V^1 on fresh rollouts of π⁰ -> drops_by_kind.json in the run's folder."""
     def make():
         seeds, episodes = rollouts_for_drops(run.settings, run.out)
         record = mistakes(sim_tasks.TASKS[run.settings.task], seeds, episodes)
