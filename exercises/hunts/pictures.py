@@ -8,9 +8,7 @@ place of the paper's pre-trained VLM.  And the files of a run that lie before `B
 The curves are drawn by this tree's matplotlib and colours, never by those of the tree with the bug.
 """
 import contextlib
-import hashlib
 import io
-import json
 import pickle
 import re
 import shutil
@@ -30,6 +28,7 @@ from bugs import BUGS
 
 sys.path.insert(0, str(hunt.ROOT))
 import plots
+from reproduce import digest, digest_of_sources
 
 SIZE = dict(task="fold_collar", pretraining_tasks="", iterations=1, seed=0, demonstrations=100, autonomous=60, corrected=15,
             episodes=100, draws=2, pretraining_steps=150, sft_steps=60, policy_steps=300, value_pretraining_steps=120,
@@ -43,23 +42,13 @@ BYTES = 60_000             # a picture is at most so large
 
 # ---------------------------------------------------------------- the runs
 
-def modules_of(sources):
-    """A short digest of the modules in a folder: files of other sources are not taken over."""
-    paths = sorted([*sources.glob("*.py"), *sources.glob("sim_tasks/*.py")])
-    return digest(*(path.read_text(encoding="utf-8") for path in paths))
-
-
-def digest(*things):
-    return hashlib.sha256(json.dumps(things).encode()).hexdigest()[:10]
-
-
 def observed(scratch, tree, settings, since, warm=None, base=None):
     """Algorithm 1 once with the modules of `tree`.  -> what the picture shows of it, a dict
 
     scratch: a folder for files of runs; settings: beside `SIZE`; since: the first file of FILES that is made here, those before
     it are taken from the folder `base`.  "" makes none, only the evaluations.  What was made before is not made again.
     """
-    folder = scratch / digest(modules_of(tree), settings, since)
+    folder = scratch / digest(digest_of_sources(tree), settings, since)
     folder.mkdir(exist_ok=True)
     if not (folder / "seen.pickle").exists():
         for name in FILES[:FILES.index(since)] if since else FILES:
@@ -73,7 +62,7 @@ def observed(scratch, tree, settings, since, warm=None, base=None):
 
 def warm_start(scratch, tree):
     """The network that imitates.  -> its file"""
-    path = scratch / f"warm-{modules_of(tree)}.npz"
+    path = scratch / f"warm-{digest_of_sources(tree)}.npz"
     if not path.exists():
         with hunt.modules_from(tree):
             import recap
