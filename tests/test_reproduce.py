@@ -109,7 +109,8 @@ def test_the_points_of_the_map_are_what_their_names_say():
         assert len({key for key, x in asdict(s).items() if x != getattr(base, key)}) == len(reproduce.POINTS[point])
         n = s.autonomous + s.corrected
         assert n == (50 if point.startswith("50 ") else 600 if "600" in point else 200), point
-        assert (s.policy_steps != 3500) == ("gradient" in point) and (s.corrected == 0) == ("none" in point)
+        assert (f"{s.policy_steps} gradient steps" == point) == (s.policy_steps != 3500)
+        assert (s.corrected == 0) == ("none" in point)
         assert s.corrected in (0, round(n / 4 - 0.1))
     assert set(reproduce.MAPPED) < set(reproduce.methods(torch.arange(2.0), None, None, None))
 
