@@ -4,7 +4,7 @@ Stands for Gemma 3 4B (policy) and its 670M sibling (value function): "the same 
 with a smaller VLM backbone" (Sec. IV-A).
 
     ℓ, ℓ̂: words → ids              encode, VOCABULARY
-    o_t = [X_t, q_t] → tokens       Backbone.embed_observation      one per keypoint (nine per image), one for the state q_t
+    o_t = [X_t, q_t] → tokens       Backbone.embed_observation      one per keypoint (or image patch), one for the state q_t
     attention of Fig. 3             prefix_lm_bias                  who sees whom
     transformer                     Backbone.forward                returns what goes into each layer, and the output
 
@@ -21,7 +21,8 @@ PROMPT_LENGTH, SUBTASK_LENGTH = 5, 2                  # words of ℓ_t with the 
 STATE_DIM, N_KEYPOINTS, KEYPOINT_DIM = 6, 4, 20      # one observation; see sim_tasks.arms.World.observe
 NEAR = 0.1                                           # rad: tanh(offset / NEAR) spreads out what is almost reached
 CAMERAS = ("base", "left_wrist", "right_wrist")      # the three images of the paper's station (Fig. 5), as in sim_tasks.cameras
-IMAGE, PATCHES = 24, 9                               # pixels a side of an image (π_0.6's model card [6]: 448), and tokens of it
+IMAGE, PATCH = 24, 8                                 # pixels: side of an image (π_0.6's model card [6]: 448) and of a patch
+PATCHES = (IMAGE // PATCH) ** 2                      # per image
 
 # Every word that a prompt, a subtask or the indicator may use.  "subtask:", "action:", "value:" and "answer:"
 # mark where the model is to continue; "" pads.
@@ -103,12 +104,9 @@ class Backbone(nn.Module):
         self.cameras = tuple(cameras)
         self.token = nn.Embedding(n_tokens, width)
         self.position = nn.Parameter(0.1 * torch.randn(n_observation_tokens(cameras) + n_text, width))
-        # A linear embedding learns far more slowly here.  Images go through three convolutions, from 24 pixels a side to
-        # 12, 6 and 3, so a token sees a window of 15: they see a spot alike wherever it is.  An MLP for each 8 x 8 patch has to
-        # learn that, and 100 demonstrations were too few.
+        # a two-layer MLP each: a linear embedding learns far more slowly here
         if cameras:
-            conv = lambda n_in, n_out: nn.Conv2d(n_in, n_out, kernel_size=3, stride=2, padding=1)
-            self.image = nn.Sequential(conv(3, 16), nn.GELU(), conv(16, 32), nn.GELU(), conv(32, width))
+            self.patch = nn.Sequential(nn.Linear(PATCH * PATCH * 3, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         else:
             self.keypoint = nn.Sequential(nn.Linear(KEYPOINT_DIM + 4, width), nn.GELU(), nn.Linear(width, width))
         self.state = nn.Sequential(nn.Linear(STATE_DIM, width), nn.GELU(), nn.Linear(width, width))
@@ -118,15 +116,15 @@ class Backbone(nn.Module):
     def embed_observation(self, observation):
         """{"state": (B, 6), "keypoints": (B, 4, 20)} -> tokens (B, 5, width): keypoints, then q_t.
 
-        With cameras, images (B, 24, 24, 3), uint8, under their names in the place of "keypoints": nine tokens each.
+        With cameras, images (B, 24, 24, 3), uint8, under their names in the place of "keypoints": one token per patch.
         """
         state = self.state(observation["state"])[:, None]                   # (B, 1, width)
         if self.cameras:       # C of them
             images = torch.stack([observation[name] for name in self.cameras], dim=1)                       # (B, C, 24, 24, 3)
-            images = 2 - images.float() / 127.5      # the white table is 0, as the padding is
-            patches = self.image(images.flatten(0, 1).permute(0, 3, 1, 2))                  # (B*C, width, 3, 3)
-            patches = patches.unflatten(0, images.shape[:2]).flatten(3).transpose(2, 3)     # (B, C, 9, width)
-            return torch.cat([patches.flatten(1, 2), state], dim=1)                         # (B, C*9 + 1, width)
+            images = 2 - images.float() / 127.5      # the white table is 0, not a constant that all 192 inputs share
+            patches = images.unflatten(2, (-1, PATCH)).unflatten(4, (-1, PATCH)).transpose(3, 4)   # (B, C, 3, 3, 8, 8, 3)
+            patches = patches.flatten(4).flatten(1, 3)                                                      # (B, C*9, 192)
+            return torch.cat([self.patch(patches), state], dim=1)                                           # (B, C*9 + 1, width)
         keypoints = observation["keypoints"]
         near = torch.tanh(keypoints[..., 2:6] / NEAR)                       # (B, 4, 4): both arms' joint offsets, near
         keypoints = torch.cat([keypoints, near], dim=-1)                    # (B, 4, 24)

@@ -17,7 +17,7 @@ The network predicts the clean chunk â and is asked for f = (a^η - â) / (1 - 
 weight as the paper allows.
 
 The sequence; [ ] = seen by all, then causal (prefix-LM):
-    [ keypoints 4 (or images 27) | state | prompt ℓ_t, s 5 ] subtask: w1 w2 | Advantage: positive | action: a^ℓ_1 ... a^ℓ_12
+    [ keypoints 4 (or patches 27) | state | prompt ℓ_t, s 5 ] subtask: w1 w2 | Advantage: positive | action: a^ℓ_1 ... a^ℓ_12
 The action expert has weights of its own, reads the hidden states up to the indicator, never the action tokens
 a^ℓ, and reads them through a stop-gradient (knowledge insulation).
 

@@ -54,7 +54,7 @@ for ax, (name, picture) in zip(axes, pictures.items()):
 
 # %% [markdown]
 # The left picture is for people. The other three are what `--vision` reads: 24 pixels a side (paper: 448),
-# and convolutions make nine tokens of each: 27 tokens. The head of `sim_tasks/cameras.py`
+# and each is cut into nine patches of 8 x 8, one token each: 27 tokens. The head of `sim_tasks/cameras.py`
 # says what the spots mean.
 #
 # By default the network reads what a perfect detector would see in them instead: four keypoints with 20

@@ -7,7 +7,7 @@ from torch import nn
 
 import sim_tasks
 import web
-from backbone import (CAMERAS, IMAGE, KEYPOINT_DIM, N_KEYPOINTS, NEAR, PATCHES, PROMPT_LENGTH, STATE_DIM,
+from backbone import (CAMERAS, IMAGE, KEYPOINT_DIM, N_KEYPOINTS, NEAR, PATCH, PATCHES, PROMPT_LENGTH, STATE_DIM,
                       SUBTASK_LENGTH, VOCABULARY, Backbone, Block, attend, encode, n_observation_tokens, prefix_lm_bias)
 from sim_tasks.cameras import CAMERAS as DRAWN, SIZE
 
@@ -110,7 +110,7 @@ def test_near_features_are_the_tanh_of_the_arms_offsets():
     np.testing.assert_array_equal(seen[..., :KEYPOINT_DIM], k)
 
 
-# ---------------------------------------------------------------- images as tokens
+# ---------------------------------------------------------------- images as patches
 
 def make_images(cameras, B=3, seed=0):
     rng = np.random.default_rng(seed)
@@ -118,50 +118,36 @@ def make_images(cameras, B=3, seed=0):
     return images | {"state": torch.randn(B, STATE_DIM, generator=torch.Generator().manual_seed(seed))}
 
 
-def convolved(image, weight, bias):
-    """A convolution of stride 2 over windows of 3 x 3 by loops; beyond its edge there is 0.  (side, side, in) -> (side / 2, ..., out)"""
-    half = len(image) // 2
-    framed = np.zeros((len(image) + 2, len(image) + 2, image.shape[2]))
-    framed[1:-1, 1:-1] = image
-    out = np.tile(bias, (half, half, 1))
-    for row in range(half):
-        for column in range(half):
-            for i in range(3):
-                for j in range(3):
-                    out[row, column] += weight[:, :, i, j] @ framed[2 * row + i, 2 * column + j]
-    return out
+@pytest.mark.parametrize("cameras", [("base",), ("base", "left_wrist", "right_wrist"), ("right_wrist", "base")])
+def test_every_pixel_reaches_the_token_of_its_patch(cameras):
+    """By loops over cameras, rows and columns of patches, and pixels in them; cameras in the order asked for."""
+    backbone = make_backbone(cameras=cameras)
+    observation, one_patch = make_images(cameras), PATCH * PATCH * 3
+    backbone.patch, backbone.state = nn.Identity(), nn.Linear(STATE_DIM, one_patch)        # show what goes in
+    seen = backbone.embed_observation(observation).numpy(force=True)                                # (B, tokens, 192)
+    assert seen.shape[1] == n_observation_tokens(cameras) == 9 * len(cameras) + 1
+    side = IMAGE // PATCH
+    for c, name in enumerate(cameras):
+        picture = 2 - observation[name].numpy() / 127.5                                             # (B, 24, 24, 3)
+        for row in range(IMAGE):
+            for column in range(IMAGE):
+                token = c * side * side + (row // PATCH) * side + column // PATCH
+                place = 3 * ((row % PATCH) * PATCH + column % PATCH)
+                np.testing.assert_allclose(seen[:, token, place:place + 3], picture[:, row, column], atol=1e-6)
+    assert seen[:, :-1].min() == 0 and seen[:, :-1].max() == 2                                      # white and black
+    torch.testing.assert_close(torch.tensor(seen[:, -1]), backbone.state(observation["state"]))     # q_t comes last
 
 
-@pytest.mark.parametrize("cameras", [("base", "left_wrist", "right_wrist"), ("right_wrist", "base")])
-def test_the_tokens_of_an_image_are_its_convolutions_row_by_row(cameras):
-    """By loops over pixels; the cameras in the order asked for, white is 0 and black 2, q_t comes last."""
-    backbone, observation = make_backbone(cameras=cameras), make_images(cameras, B=2)
-    weights = [p.numpy(force=True) for p in backbone.image.parameters()]
-    gelu = lambda x: F.gelu(torch.tensor(x)).numpy()
-    expected = []
-    for b in range(2):
-        for name in cameras:
-            x = 2 - observation[name][b].numpy() / 127.5                                            # (24, 24, 3)
-            x = convolved(gelu(convolved(gelu(convolved(x, *weights[:2])), *weights[2:4])), *weights[4:])
-            expected += [x[row, column] for row in range(3) for column in range(3)]
-    tokens = backbone.embed_observation(observation)
-    assert tokens.shape[1] == n_observation_tokens(cameras)
-    np.testing.assert_allclose(tokens[:, :-1].flatten(0, 1).numpy(force=True), expected, atol=1e-5)
-    torch.testing.assert_close(tokens[:, -1], backbone.state(observation["state"]))
-
-
-def test_a_pixel_changes_the_tokens_of_its_windows_and_no_others():
-    """A token's window reaches 7 pixels to each side of pixel (8 row, 8 column)."""
+def test_a_pixel_changes_one_token_and_no_other():
     cameras = ("base", "left_wrist")
     backbone, observation = make_backbone(cameras=cameras), make_images(cameras)
     tokens = backbone.embed_observation(observation)
-    for name, row, column in (("base", 0, 0), ("base", 7, 8), ("base", 8, 12), ("base", 23, 23), ("left_wrist", 0, 23)):
+    for name, row, column, token in (("base", 0, 0, 0), ("base", 7, 8, 1), ("base", 8, 7, 3), ("base", 23, 23, 8),
+                                     ("left_wrist", 0, 23, 9 + 2), ("left_wrist", 23, 0, 9 + 6)):
         other = observation | {name: observation[name].clone()}
         other[name][:, row, column] = 255 - other[name][:, row, column]
         changed = (backbone.embed_observation(other) != tokens).any(-1)                             # (B, tokens)
-        seen = [name == camera and abs(row - 8 * i) <= 7 and abs(column - 8 * j) <= 7
-                for camera in cameras for i in range(3) for j in range(3)] + [False]                # q_t is no image
-        assert changed.tolist() == [seen] * 3 and sum(seen) in (1, 2)
+        assert changed.tolist() == [[i == token for i in range(19)]] * 3
 
 
 def test_with_cameras_keypoints_are_not_read_and_cameras_not_asked_for_neither():
@@ -169,7 +155,7 @@ def test_with_cameras_keypoints_are_not_read_and_cameras_not_asked_for_neither()
     tokens = backbone.embed_observation({"base": observation["base"], "state": observation["state"]})
     keypoints = torch.full((3, N_KEYPOINTS, KEYPOINT_DIM), float("nan"))
     assert torch.equal(backbone.embed_observation(observation | {"keypoints": keypoints}), tokens)
-    assert not hasattr(backbone, "keypoint") and not hasattr(make_backbone(), "image")              # no idle weights
+    assert not hasattr(backbone, "keypoint") and not hasattr(make_backbone(), "patch")              # no idle weights
     with_keypoints = make_observation()                                                             # and the other way round
     assert torch.equal(make_backbone().embed_observation(observation | with_keypoints),
                        make_backbone().embed_observation(with_keypoints))

@@ -670,7 +670,7 @@ def single(batch):
 def test_the_policy_reads_images_of_every_camera_that_it_has():
     """In all three outputs; training, acting and the subtask run on images alone."""
     policy = make_policy(replace(TINY, cameras=("base", "right_wrist"))).float()
-    assert (policy.at_subtask, policy.at_indicator, policy.at_action) == (24, 27, 29)      # 18 of images, state, 5 words, ...
+    assert (policy.at_subtask, policy.at_indicator, policy.at_action) == (24, 27, 29)      # 18 patches, state, 5 words, ...
     seen, _, _ = asked(5, CAMERAS)
     batch = single({key: x for key, x in make_batch(make_policy()).items() if key != "keypoints"} | seen)
     omega, eta = (x.float() for x in make_draws(policy))
@@ -681,7 +681,7 @@ def test_the_policy_reads_images_of_every_camera_that_it_has():
             assert bool((x - y).flatten(1).abs().amax(1).min() > 1e-7) == read
     terms = policy.terms(batch, omega, eta)
     trained = gradients(policy, terms["subtask"].sum() + terms["tokens"].sum())
-    assert trained == {name: not name.startswith("expert.") for name in trained} and trained["backbone.image.0.weight"]
+    assert trained == {name: not name.startswith("expert.") for name in trained} and trained["backbone.patch.0.weight"]
     a_hat, observation = constant_prediction(policy).float(), {key: batch[key] for key in ("state", "base", "right_wrist")}
     actions = sample_actions(policy, observation, batch["prompt"], predict_subtask(policy, observation, batch["prompt"]), beta=2.0)
     torch.testing.assert_close(actions, policy.denormalize(a_hat.expand(5, -1, -1), batch["state"]))
