@@ -538,7 +538,8 @@ def start(o):
     and from imitation of all data.  That is the policy that collected them, as far as there is one, so PPO's ratios begin where
     PPO means them to; it has trained twice as long.
     """
-    names, starts = ("positives only", "AWR T=0.3", "PPO ε=1 rate×0.1", "PPO ε=1 rate×0.03"), {"pi_pre": "π_pre", "baseline_imitation": "imitation"}
+    names = ("positives only", "AWR T=0.3", "PPO ε=1 rate×0.1", "PPO ε=1 rate×0.03")
+    starts = {"pi_pre": "π_pre", "baseline_imitation": "imitation"}
     group = [map_settings(seed, o.quick) for seed in o.seeds]
     make_runs(group, o.jobs, partial(extract, names=("imitation", *names)))
     folders = make_runs(group, o.jobs, partial(extract, names=names, starts=starts))
