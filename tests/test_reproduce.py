@@ -1,4 +1,4 @@
-"""reproduce.py and claims.py: intervals, shared files, the record of mistakes, verdicts."""
+"""reproduce.py, experiments.py and claims.py: intervals, shared files, the record of mistakes, verdicts."""
 import filecmp
 import json
 import math
@@ -11,17 +11,19 @@ import pytest
 import torch
 
 import claims
+import experiments
 import recap
 import reproduce
 import sim_tasks
 from claims import failures, ratio
-from reproduce import COLLECTED, PRETRAINING, SFT, Options, drops_find_mistakes, mistakes, spread
+from experiments import COLLECTED, PRETRAINING, SFT, Options, spread
+from reproduce import drops_find_mistakes, mistakes
 from settings import Settings
 from sim_tasks.demonstrator import MIXED
 
 
 def row(success, throughput, episodes=100, outside=None):
-    """A row as `reproduce.rows_of` makes it, from values per seed."""
+    """A row as `experiments.rows_of` makes it, from values per seed."""
     made = {"success": spread(success) | {"values": list(success)}, "throughput": spread(throughput) | {"values": list(throughput)},
             "episodes": episodes, "per_stage_success": [[s] for s in success], "subtask_accuracy": [1.0] * len(success)}
     return made if outside is None else made | {"outside": {"mean": outside}}
@@ -70,8 +72,8 @@ def test_runs_share_a_file_only_if_they_agree_in_what_it_depends_on():
             continue
         value = getattr(base, field.name)
         settings = Settings(**{field.name: texts[field.name] if isinstance(value, str) else other[type(value)](value)})
-        for name, keys in reproduce.SHARED.items():
-            same = reproduce.shared_path(settings, name) == reproduce.shared_path(base, name)
+        for name, keys in experiments.SHARED.items():
+            same = experiments.shared_path(settings, name) == experiments.shared_path(base, name)
             assert same == (field.name not in (*keys, "pretraining_tasks")), (field.name, name)
     assert set(PRETRAINING) < set(SFT) < set(COLLECTED) < {field.name for field in fields(Settings)}
     # what is left out is read only after the first collection, or in evaluations
@@ -120,45 +122,46 @@ def test_a_run_that_other_sources_made_is_used_with_a_warning(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
 
     def fake(run):                                          # writes what Algorithm 1 would, as far as the cache knows
-        for name in reproduce.SHARED:
+        for name in experiments.SHARED:
             if not os.path.exists(run.path(f"{name}.npz")):
                 np.savez(run.path(f"{name}.npz"), made=np.array(run.settings.positive))
-    monkeypatch.setattr(reproduce.recap, "recap", fake)
-    monkeypatch.setattr(reproduce.recap, "write_recap_metrics", lambda run: run.json("metrics", dict))
+    monkeypatch.setattr(experiments.recap, "recap", fake)
+    monkeypatch.setattr(experiments.recap, "write_recap_metrics", lambda run: run.json("metrics", dict))
     runs = [Settings(**TINY), Settings(**(TINY | dict(positive=0.3))), Settings(**(TINY | dict(seed=1)))]
 
     def make(settings):                                     # as make_runs, in this process
-        reproduce.make_run(settings)
-        return reproduce.version_of(os.path.join(reproduce.folder_of(settings), "run"))
-    here = reproduce.VERSION
+        experiments.make_run(settings)
+        return experiments.version_of(os.path.join(experiments.folder_of(settings), "run"))
+    here = experiments.VERSION
     assert make(runs[0]) == here
-    monkeypatch.setattr(reproduce, "VERSION", "another")
+    monkeypatch.setattr(experiments, "VERSION", "another")
     assert make(runs[0]) == here                            # found, not made
     assert make(runs[1]) == here                            # its pre-training is that of the first
     assert make(runs[2]) == "another"
-    assert np.load(os.path.join(reproduce.folder_of(runs[1]), "pi_pre.npz"))["made"] == runs[0].positive
+    assert np.load(os.path.join(experiments.folder_of(runs[1]), "pi_pre.npz"))["made"] == runs[0].positive
 
     class Pool:                                             # no other process: it would not know of the replacements above
         def __init__(self, jobs): pass
         def __enter__(self): return self
         def __exit__(self, *error): pass
         map = staticmethod(map)
-    monkeypatch.setattr(reproduce, "ProcessPoolExecutor", Pool)
-    assert reproduce.make_runs(runs, 1) == [reproduce.folder_of(s) for s in runs]
+    monkeypatch.setattr(experiments, "ProcessPoolExecutor", Pool)
+    assert experiments.make_runs(runs, 1) == [experiments.folder_of(s) for s in runs]
     assert "warning: 2 of 3 runs" in capsys.readouterr().err
-    reproduce.make_runs(runs[2:], 1)
+    experiments.make_runs(runs[2:], 1)
     assert "warning" not in capsys.readouterr().err
-    os.remove(os.path.join(reproduce.folder_of(runs[2]), "run.version"))                # made before versions were kept
-    reproduce.make_runs(runs[2:], 1)
+    os.remove(os.path.join(experiments.folder_of(runs[2]), "run.version"))                # made before versions were kept
+    experiments.make_runs(runs[2:], 1)
     assert "warning: 1 of 1 runs" in capsys.readouterr().err
 
 
 def test_the_version_is_that_of_the_modules_sources(tmp_path):
-    root = os.path.dirname(reproduce.__file__)
+    root = os.path.dirname(experiments.__file__)
     shutil.copytree(root, tmp_path / "copy", ignore=shutil.ignore_patterns("runs", ".*", "notebooks", "figures", "results"))
-    version = lambda: reproduce.digest_of_sources(str(tmp_path / "copy"))
-    assert version() == reproduce.VERSION == reproduce.digest_of_sources(root)
-    for name, counts in (("plots.py", False), ("reproduce.py", False), ("recap.py", True), ("sim_tasks/arms.py", True)):
+    version = lambda: experiments.digest_of_sources(str(tmp_path / "copy"))
+    assert version() == experiments.VERSION == experiments.digest_of_sources(root)
+    for name, counts in (("plots.py", False), ("reproduce.py", False), ("experiments.py", False), ("recap.py", True),
+                         ("sim_tasks/arms.py", True)):
         before = version()
         with open(tmp_path / "copy" / name, "a") as file:
             file.write("\n")
@@ -276,8 +279,8 @@ def test_a_method_is_the_call_it_stands_for_from_either_start(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
     s = Settings(**(TINY | dict(supervised=True)))
-    reproduce.make_run(s, lambda run: reproduce.extract(run, ["filtered imitation"], ("supervised_pre", "pi_pre")))
-    folder = reproduce.folder_of(s)
+    experiments.make_run(s, lambda run: reproduce.extract(run, ["filtered imitation"], ("supervised_pre", "pi_pre")))
+    folder = experiments.folder_of(s)
     assert {name for name in os.listdir(folder) if "imitation" in name or "AWR" in name} == {
         "baseline_filtered_imitation.npz", "eval_filtered_imitation_beta1.json",
         "baseline_filtered_imitation_from_pi_pre.npz", "eval_filtered_imitation_from_pi_pre_beta1.json"}
@@ -286,12 +289,12 @@ def test_a_method_is_the_call_it_stands_for_from_either_start(tmp_path, monkeypa
     keep = np.array([e.success for e in D for _ in range(len(e))])
     for start, file in (("supervised_pre", "filtered_imitation"), ("pi_pre", "filtered_imitation_from_pi_pre")):
         torch.manual_seed(s.seed)
-        network, _ = recap.train_policy(reproduce.network_of(folder, start), D, s, s.policy_steps, recap.all_positive(D),
+        network, _ = recap.train_policy(experiments.network_of(folder, start), D, s, s.policy_steps, recap.all_positive(D),
                                         loss=reproduce.plain_loss, dropout=1.0, keep=keep)
-        kept = reproduce.network_of(folder, f"baseline_{file}")
+        kept = experiments.network_of(folder, f"baseline_{file}")
         for a, b in zip(network.state_dict().values(), kept.state_dict().values()):
             assert torch.equal(a, b)
-        assert reproduce.stage_of(folder, file, 1.0)["episodes"] == s.episodes
+        assert experiments.stage_of(folder, file, 1.0)["episodes"] == s.episodes
 
 
 @pytest.mark.slow
@@ -299,10 +302,10 @@ def test_a_cached_run_is_the_run_of_the_command_line(tmp_path, monkeypatch):
     """Shared pre-training changes nothing; a second call finds everything made."""
     monkeypatch.chdir(tmp_path)
     settings = [Settings(**TINY), Settings(**(TINY | dict(positive=0.3)))]
-    folders = reproduce.make_runs(settings, 1)
+    folders = experiments.make_runs(settings, 1)
     before = {path: os.stat(path).st_mtime_ns for folder in folders for path in map(lambda name: os.path.join(folder, name), os.listdir(folder))
               if path.endswith((".npz", "metrics.json"))}
-    assert reproduce.make_runs(settings, 1) == folders
+    assert experiments.make_runs(settings, 1) == folders
     assert before == {path: os.stat(path).st_mtime_ns for path in before}
     out = str(tmp_path / "alone")
     os.makedirs(out)
@@ -310,10 +313,10 @@ def test_a_cached_run_is_the_run_of_the_command_line(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     recap.recap(run)
     strip = lambda stages: [{key: x for key, x in stage.items() if key != "seconds"} for stage in stages]
-    assert strip(run.stages) == strip(reproduce.metrics_of(folders[1])["stages"])
+    assert strip(run.stages) == strip(experiments.metrics_of(folders[1])["stages"])
     assert json.load(open(os.path.join(folders[1], "settings.json"))) == asdict(settings[1])
 
     # another β takes over what was trained, and V alone is the run's V
-    third = reproduce.make_runs([Settings(**(TINY | dict(positive=0.3, beta=3.0)))], 1)[0]
+    third = experiments.make_runs([Settings(**(TINY | dict(positive=0.3, beta=3.0)))], 1)[0]
     assert filecmp.cmp(os.path.join(third, "pi_1.npz"), os.path.join(folders[1], "pi_1.npz"), shallow=False)
-    assert reproduce.value_alone(settings[1])["train_loss"] == reproduce.metrics_of(folders[1])["value"]["V_pre"]["train_loss"]
+    assert reproduce.value_alone(settings[1])["train_loss"] == experiments.metrics_of(folders[1])["value"]["V_pre"]["train_loss"]

@@ -28,7 +28,7 @@ from bugs import BUGS
 
 sys.path.insert(0, str(hunt.ROOT))
 import plots
-from reproduce import digest, digest_of_sources
+from experiments import digest, digest_of_sources
 
 SIZE = dict(task="fold_collar", pretraining_tasks="", iterations=1, seed=0, demonstrations=100, autonomous=60, corrected=15,
             episodes=100, draws=2, pretraining_steps=150, sft_steps=60, policy_steps=300, value_pretraining_steps=120,
