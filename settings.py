@@ -59,7 +59,7 @@ class Settings:
     learning_rate: float = setting(3e-3, "of π_pre, peak of a cosine")
     fine_tuning_rate: float = setting(2e-3, "of π⁰, π¹, ...")
     pretraining_steps: int | None = setting(None, "gradient steps of π_pre (default 5000, with --vision 10000)")
-    sft_steps: int | None = setting(None, "gradient steps of π⁰ (default 700, with --vision 2000)")
+    sft_steps: int | None = setting(None, "gradient steps of π⁰ (default 700, with --vision 6000)")
     policy_steps: int | None = setting(None, "gradient steps of π^k, k >= 1, from π_pre (default 3500, with --vision 9000)")
     value_learning_rate: float = setting(2e-3, "of the value function")
     value_pretraining_steps: int = setting(1200, "gradient steps of V_pre")
@@ -84,7 +84,7 @@ class Settings:
             self.beta = self.beta_for(self.task)
 
         # images take more steps to learn than keypoints
-        for name, keypoints, images in (("pretraining_steps", 5000, 10_000), ("sft_steps", 700, 2000),
+        for name, keypoints, images in (("pretraining_steps", 5000, 10_000), ("sft_steps", 700, 6000),
                                         ("policy_steps", 3500, 9000)):
             if getattr(self, name) is None:
                 setattr(self, name, images if self.vision else keypoints)

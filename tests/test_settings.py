@@ -104,7 +104,7 @@ def test_every_setting_is_an_option():
 
 def test_images_get_more_steps_unless_told_otherwise():
     assert [getattr(Settings(vision=v), name) for v in (False, True) for name in ("pretraining_steps", "sft_steps", "policy_steps")] \
-        == [5000, 700, 3500, 10_000, 2000, 9000]
+        == [5000, 700, 3500, 10_000, 6000, 9000]
     assert Settings(vision=True, sft_steps=3).sft_steps == 3 and Settings(vision=True, **QUICK).policy_steps == QUICK["policy_steps"]
 
 
