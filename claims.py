@@ -185,12 +185,31 @@ CLAIMS = {
     "C11": ("corrections fix mistakes, autonomous data the rest", "ablation_corrections", "ablation corrections",
             "failures: interval below 1; throughput of autonomous data alone: ≥ 0.9", corrections),
 }
+# Why, as far as we can tell from rollouts and figures: {number: (the verdict that it explains, one sentence)}
+WHY = {
+    "C1": ("partly", "FoldDiverse starts from so little success that it can gain a multiple; on Espresso failures fall to a quarter, too, "
+           "but whoever carries a cup faster than RECAP at β = 1 spills it."),
+    "C2": ("reproduced", "What fails under imitation are careless grasps and hesitations; for each the data hold a better action, and V tells them apart."),
+    "C3": ("partly", "Whether pre-training was offline RL or supervised is forgotten in SFT: pre-training is small here, and SFT moves far from it."),
+    "C4": ("reproduced", "Pauses and slow paces are dice of the demonstrators: the fastest tenth of what the policy does by itself shows how to go on."),
+    "C5": ("reproduced", "Nearly all failures of SFT are in the last stage, and so is nearly all that is gained."),
+    "C6": ("not", "Whether an action was good shows in the next second, so a threshold on A finds the good ones and imitation of these alone is enough; "
+           "AWR at its best T comes near that. PPO is as weak as in the paper: its trust region is around a network that mostly fails."),
+    "C7": ("not", "Two iterations end one or two points short: the wrong way is gone, slow and dropped collars are left."),
+    "C8": ("partly", "V drops at the careless grasp, where the loss is decided; when the item then slips, V has nothing left to lose, and a free hand is good news."),
+    "C9": ("reproduced", "Guidance adds what the positive steps have in common, speed most of all, until the sum leaves the data."),
+    "C10": ("reproduced", "One round of data and labels brings most of what two bring."),
+    "C11": ("partly", "Corrections more than halve the failures, but those are so few after one iteration that seeds scatter."),
+}
 TASKS_OF = {"C1": ("fold_diverse", "espresso"), "C2": ("fold_diverse", "espresso", "fold_shirt", "box")}      # not judged without all
 
 
 def table(read):
-    """The table in Markdown.  read(name) -> {"seeds", "rows"} or None; results of fewer than three seeds are not judged."""
-    lines = ["| | the paper | our measure | figure (95 % interval, or ± s.e., over seeds) | seeds | verdict |", "|---|---|---|---|---|---|"]
+    """The table in Markdown.  read(name) -> {"seeds", "rows"} or None; results of fewer than three seeds are not judged.
+
+    A sentence of `WHY` stands only beside the verdict that it was written for.
+    """
+    lines = ["| | the paper | our measure | figure (95 % interval, or ± s.e., over seeds) | seeds | verdict | why |", "|" + "---|" * 7]
     for number, (words, name, command, measure, check) in CLAIMS.items():
         result = read(name)
         if result is None or not set(TASKS_OF.get(number, ())) <= set(result["rows"]):
@@ -200,5 +219,6 @@ def table(read):
             n = ", ".join(map(str, result["seeds"]))
             verdict = ("too few seeds" if len(result["seeds"]) < 3 else "reproduced" if all(met) else
                        f"partly ({sum(met)} of {len(met)})" if any(met) else "not")
-        lines.append(f"| {number} | {words} | {measure} | {figure} | {n} | **{verdict}** |")
+        explained, why = WHY[number]
+        lines.append(f"| {number} | {words} | {measure} | {figure} | {n} | **{verdict}** | {why if verdict.startswith(explained) else '–'} |")
     return "\n".join(lines)
