@@ -226,6 +226,23 @@ def test_verdicts_follow_the_numbers():
     assert verdict(claims.table(lambda name: {"seeds": [1, 2, 3], "rows": partial} if name == "fig7" else None), "C1") == "not measured"
 
 
+def test_the_verdict_on_awr_and_ppo_has_four_conditions_and_its_reason_stands_beside_no_other():
+    def judged(recap=400, awr=(300, 0.95), small=(50, 52, 54), large=(20, 100, 200)):
+        three = lambda x, success=0.9: row([success] * 3, [x, 1.01 * x, 1.02 * x])
+        rows = {"recap_2 β=1": three(recap), "recap_2 β=2": three(450), "AWR T=0.3": three(*awr), "AWR T=1": three(200, 1.0),
+                "PPO ε=0.01 rate×0.1": row([0.3] * 3, small), "PPO ε=10 rate×0.1": row([0.3] * 3, large),
+                "PPO ε=1 rate×1": row([0.0] * 3, [0, 0, 0]), "positives only": three(420), "filtered imitation": three(330)}
+        return claims.table(lambda name: {"seeds": [1, 2, 3], "rows": {"fold_shirt": rows}} if name == "fig11" else None)
+    assert verdict(judged(small=(50, 52, 54), large=(60, 100, 90)), "C6") == "reproduced"
+    assert verdict(judged(), "C6") == "partly (3 of 4)"                                         # PPO's interval holds 1
+    assert verdict(judged(large=(60, 100, 90), recap=300), "C6") == "partly (3 of 4)"           # level with AWR
+    assert verdict(judged(large=(60, 100, 90), awr=(300, 0.8)), "C6") == "partly (3 of 4)"      # AWR's success
+    assert verdict(judged(large=(60, 61, 62)), "C6") == "partly (3 of 4)"                       # the large ε is as steady
+    lines = [line for line in judged(large=(60, 100, 90)).splitlines() if line.startswith("| C6 ")]
+    assert claims.WHY["C6"][0] != "reproduced" and lines[0].endswith("| – |")
+    assert set(claims.WHY) == set(claims.CLAIMS)
+
+
 def test_quick_results_do_not_replace_real_ones_and_only_keeps_the_others(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Options((1, 2), 1, False).keep("fig7", {"box": 1, "espresso": 2})
