@@ -1,8 +1,8 @@
 """The claims of the paper, each with our measure, our figure and a verdict; and the intervals that decide it.
 
-A verdict is a rule, not an opinion: every claim is a list of conditions on intervals over training seeds (95 %, from a
-paired t test of log-ratios; for rates the standard error over seeds), all of them met: reproduced, some: partly, none:
-not.  The paper evaluates with β = 1 unless it says otherwise, so conditions are judged at β = 1; what guidance adds
+A verdict is a rule, not an opinion: every claim is a list of conditions, all of them met: reproduced, some: partly, none: not.
+"Improves" wants the whole interval over training seeds above 1 (95 %, from a paired t test of log-ratios); a number of the
+paper's ("× 2", "97 %") wants our mean to reach it, with the interval (of rates: the standard error over seeds) beside it.  The paper evaluates with β = 1 unless it says otherwise, so conditions are judged at β = 1; what guidance adds
 stands beside it.  `python reproduce.py claims` prints the table from results/*.json.
 """
 import math
@@ -114,25 +114,31 @@ def box_improves(fig9_box):
             + " points"), [x["ratio"] >= 2, bool((stages.mean(0) > 0).all())]
 
 
+BY_FAR = 1.5         # in Fig. 11 RECAP has about twice the throughput of AWR and PPO; the paper prints no numbers
+
+
 def beats_awr_and_ppo(fig11):
     rows, text, met = fig11["fold_shirt"], [], []
     for kind in ("AWR", "PPO", "positives", "filtered"):
         best = best_of(rows, kind)
         plain, guided = gain(rows, last(rows), best), gain(rows, last(rows, True), best)
         text.append(f"{best}: {text_of(plain)}, guided {text_of(guided)}")
-        met += [surely(plain, 1)] if kind in ("AWR", "PPO") else []
+        met += [plain["ratio"] >= BY_FAR] if kind in ("AWR", "PPO") else []
     awr = rows[best_of(rows, "AWR")]["success"]
+    wide, small = (rows[f"PPO ε={epsilon} rate×1"]["throughput"]["values"] for epsilon in ("1", "0.01"))
+    met += [awr["mean"] >= 0.9, all(a > b for a, b in zip(small, wide))]
     ppo = {float(name.split()[1].removeprefix("ε=")): rows[name]["throughput"] for name in rows if name.endswith(" rate×0.1")}
-    unsteady = {epsilon: (x["se"] or 0) / max(x["mean"], 1) for epsilon, x in ppo.items()}       # of seeds, relative to the mean
-    met += [awr["mean"] >= 0.9, unsteady[max(ppo)] > unsteady[min(ppo)]]
-    return ("RECAP over the best of each sweep: " + "; ".join(text) + f"; success of that AWR {rate(awr)}; PPO by ε, per hour: "
-            + ", ".join(f"{epsilon:g}: {x['mean']:.0f} ± {x['se'] or 0:.0f}" for epsilon, x in sorted(ppo.items()))), met
+    return ("RECAP over the best of each sweep: " + "; ".join(text) + f"; success of that AWR {rate(awr)}; PPO per hour, rate × 1: ε = 1 "
+            f"{np.mean(wide):.0f}, ε = 0.01 {np.mean(small):.0f}; rate × 0.1: "
+            + ", ".join(f"ε = {epsilon:g} {x['mean']:.0f}" for epsilon, x in sorted(ppo.items()))), met
 
 
 def failure_mode_removed(fig12):
     rows = fig12["fold_collar"]
-    plain, guided = rows[last(rows)]["success"], rows[last(rows, True)]["success"]
-    return f"{rate(rows[SFT]['success'])} → {rate(plain)}, guided {rate(guided)}", [plain["mean"] >= 0.97]
+    plain, guided = rows[last(rows)], rows[last(rows, True)]
+    text = {key: f"{rate(rows[SFT][key])} → {rate(plain[key])}, guided {rate(guided[key])}" for key in ("success", "failed_early")}
+    return (f"success {text['success']}; the wrong way or a drop {text['failed_early']}",
+            [plain["success"]["mean"] >= 0.97, plain["failed_early"]["mean"] <= 0.03])
 
 
 KINDS_OF_MISTAKES = ("edge grasp", "slip", "let go")       # what they are: `reproduce.mistakes`
@@ -175,35 +181,40 @@ CLAIMS = {
     "C3": ("“Each stage of RECAP improves performance”; offline RL + SFT “outperforms standard SFT”", "fig7", "fig7",
            "throughput: every interval above 1", every_stage_improves),
     "C4": ("laundry: “an overall 50% improvement in throughput”; the first iteration “raises the success rate to over 90%”", "fig9_shirt",
-           "fig9", "autonomous data only, 10 % positive", easy_laundry),
+           "fig9", "autonomous data only, 10 % positive: ≥ 1.5; ≥ 90 %", easy_laundry),
     "C5": ("box: “after the second iteration … a ×2 improvement”; higher success in all stages", "fig9_box", "fig9",
-           "last iteration over offline RL + SFT", box_improves),
+           "last iteration over offline RL + SFT: ≥ 2; every stage, reached after those before it: mean > 0", box_improves),
     "C6": ("“by far the highest throughput … compared to AWR and PPO”; AWR “reasonable success … much slower”; PPO needs “a small "
-           "trust-region constraint” to be stable", "fig11", "fig11", "same data, same steps: intervals above 1; AWR's success ≥ 90 %; "
-           "standard error over mean: PPO's at the largest ε above that at the smallest", beats_awr_and_ppo),
-    "C7": ("“a policy that succeeds 97% of the time” after two iterations", "fig12", "fig12", "FoldCollar, no corrections", failure_mode_removed),
+           "trust-region constraint” to be stable", "fig11", "fig11", "same data, same steps: × 1.5 of the best AWR and of the best PPO; AWR's success "
+           "≥ 90 %; at the same learning rate ε = 0.01 above ε = 1 on every seed", beats_awr_and_ppo),
+    "C7": ("removes a failure mode: “a policy that succeeds 97% of the time” after two iterations", "fig12", "fig12",
+           "FoldCollar, no corrections: success ≥ 97 %; episodes that end in the failure mode (or a drop) ≤ 3 %", failure_mode_removed),
     "C8": ("the value function “correctly identifies mistakes”", "fig4", "fig4",
            "AUC of V(o_t) − V(o_t+1) for each kind in the simulator's record, those that end an episode left out: ≥ 0.8 on all tasks. "
            "A slip follows from the edge grasp, so a V that dropped there has nothing left to lose", drops_at_mistakes),
     "C9": ("“moderate settings (e.g. β ∈ [1.5, 2.5])” useful, high ones push actions “towards the boundaries of its learned support”",
            "cfg", "cfg", "β = 1.5 over 1; share of numbers outside, β = 5 over twice that of 1", moderate_guidance),
-    "C10": ("one iteration already helps", "fig7", "fig7", "recap_1 over offline RL + SFT: intervals above 1", one_iteration),
+    "C10": ("“even one iteration often leads to significantly improved results”", "fig7", "fig7", "recap_1 over offline RL + SFT: intervals above 1", one_iteration),
     "C11": ("corrections fix mistakes, autonomous data the rest", "ablation_corrections", "ablation corrections",
             "failures: interval below 1; throughput of autonomous data alone: ≥ 0.9", corrections),
 }
 # Why, as far as we can tell from rollouts and figures: {number: (the verdict that it explains, one sentence)}
 WHY = {
-    "C1": ("partly", "FoldDiverse starts from so little success that it can gain a multiple; on Espresso failures fall to a quarter, too, "
-           "but whoever carries a cup faster than RECAP at β = 1 spills it."),
-    "C2": ("reproduced", "What fails under imitation are careless grasps and hesitations; for each the data hold a better action, and V tells them apart."),
-    "C3": ("partly", "Whether pre-training was offline RL or supervised is forgotten in SFT: pre-training is small here, and SFT moves far from it."),
-    "C4": ("reproduced", "Pauses and slow paces are dice of the demonstrators: the fastest tenth of what the policy does by itself shows how to go on."),
+    "C1": ("partly", "FoldDiverse starts from 20 % success and can gain a multiple; Espresso starts from 65 %, where × 2 takes speed, too, and "
+           "what guidance adds in speed there it loses in failures."),
+    "C2": ("reproduced", "The operator at his best hardly ever fails: for nearly every action that fails the data hold a better one, and V tells "
+           "them apart."),
+    "C3": ("partly", "Each stage improves on the one before (on Espresso the first not surely), but which pre-training SFT starts from "
+           "matters little: 1 to 4 %, surely only on Box. Pre-training is small here, and what SFT shows decides."),
+    "C4": ("reproduced", "Most comes with the first iteration; the second adds nothing that five seeds can show."),
     "C5": ("reproduced", "Nearly all failures of SFT are in the last stage, and so is nearly all that is gained."),
-    "C6": ("not", "Whether an action was good shows in the next second, so a threshold on A finds the good ones and imitation of these alone is enough; "
-           "AWR at its best T comes near that. PPO is as weak as in the paper: its trust region is around a network that mostly fails."),
-    "C7": ("not", "Two iterations end one or two points short: the wrong way is gone, slow and dropped collars are left."),
-    "C8": ("partly", "V drops at the careless grasp, where the loss is decided; when the item then slips, V has nothing left to lose, and a free hand is good news."),
-    "C9": ("reproduced", "Guidance adds what the positive steps have in common, speed most of all, until the sum leaves the data."),
+    "C6": ("partly", "The order is the paper's, but not the distance to AWR: whether an action was good shows within a second here, so whatever "
+           "prefers high advantages learns the good ones, and imitation of the positive steps alone is better than RECAP at β = 1. PPO "
+           "stays near the network that its trust region is around, and that one mostly fails."),
+    "C7": ("partly", "The failure mode is gone; what is left of the failures runs out of time. With guidance 97 % are reached."),
+    "C8": ("partly", "V drops at the careless grasp; when the item then slips it has nothing left to lose, and rises. What is let go elsewhere "
+           "is in part such a slip, in part, on FoldCollar, a mistake of its own that V misses."),
+    "C9": ("reproduced", "What the positive steps have in common, speed above all, is exaggerated until it leaves the data."),
     "C10": ("reproduced", "One round of data and labels brings most of what two bring."),
     "C11": ("partly", "Corrections more than halve the failures, but those are so few after one iteration that seeds scatter."),
 }
@@ -226,5 +237,5 @@ def table(read):
             verdict = ("too few seeds" if len(result["seeds"]) < 3 else "reproduced" if all(met) else
                        f"partly ({sum(met)} of {len(met)})" if any(met) else "not")
         explained, why = WHY[number]
-        lines.append(f"| {number} | {words} | {measure} | {figure} | {n} | **{verdict}** | {why if verdict.startswith(explained) else '–'} |")
+        lines.append(f"| {number} | {words} | {measure} | {figure} | {n} | **{verdict}** | {why if verdict.split(' (')[0] == explained else '–'} |")
     return "\n".join(lines)

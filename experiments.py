@@ -58,7 +58,7 @@ VERSION = digest_of_sources(os.path.dirname(os.path.abspath(__file__)))
 
 
 def version_of(path):
-    """VERSION of those who made a run ("FOLDER/run") or a shared file, as kept beside it."""
+    """VERSION of the sources that made a run ("FOLDER/run") or a shared file, as kept beside it."""
     path += ".version"
     return open(path).read() if os.path.exists(path) else "not known"
 
@@ -86,7 +86,7 @@ def make_run(settings, work=None):
     os.makedirs(os.path.join(CACHE, "shared"), exist_ok=True)
     with opened(settings, folder_of(settings)) as run:
         files = [(shared_path(settings, name), run.path(f"{name}.npz")) for name in SHARED]
-        if not os.path.exists(run.path("settings.json")):         # a new run is as old as the oldest file that it takes over
+        if not os.path.exists(run.path("settings.json")):         # a new run is of other sources if a file is that it takes over
             taken = [version_of(shared) for shared, _ in files if os.path.exists(shared)]
             write_text(run.path("run.version"), next((version for version in taken if version != VERSION), VERSION))
         run.json("settings", lambda: asdict(settings))
@@ -148,7 +148,7 @@ def metrics_of(folder):
 
 
 def stage_of(folder, name, beta):
-    if beta is None:          # demonstrations: of operators, no policy's file
+    if beta is None:          # demonstrations: an operator's, so there is no evaluation of a policy
         return next(x for x in metrics_of(folder)["stages"] if x["name"] == name)
     return read_json(folder, f"eval_{name}_beta{beta:g}.json")
 
@@ -202,6 +202,13 @@ class Options:
     quick: bool
     only: list | None = None
 
+    def tasks(self, known):
+        """Those of `known` that --only asks for, all without it."""
+        asked = [task for task in known if not self.only or task in self.only]
+        if not asked:
+            raise ValueError(f"--only: {' '.join(self.only)}, expected some of {', '.join(known)}")
+        return asked
+
     def folder(self, kind):
         folder = os.path.join(QUICK_RESULTS, kind) if self.quick else kind
         os.makedirs(folder, exist_ok=True)
@@ -213,9 +220,12 @@ class Options:
         return read_json(path) if os.path.exists(path) else None
 
     def keep(self, name, rows):
-        """Write results/NAME.json.  Tasks that --only left out stay as they were, if they have the same seeds.  -> rows"""
+        """Write results/NAME.json.  Tasks that --only left out stay as they were; ValueError if their seeds are others.  -> rows"""
         old = self.read(name)
-        if self.only and old is not None and old["seeds"] == list(self.seeds):
+        if self.only and old is not None:
+            if old["seeds"] != list(self.seeds):
+                raise ValueError(f"--seeds: {tuple(self.seeds)}, expected {tuple(old['seeds'])} as for the other tasks in {name}.json, "
+                                 f"which is left as it was (the runs are kept)")
             rows = old["rows"] | rows
         text = json.dumps({"seeds": list(self.seeds), "rows": rows}, indent=1)
         write_text(os.path.join(self.folder(RESULTS), f"{name}.json"), text)

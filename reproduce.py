@@ -24,7 +24,6 @@ otherwise.
 """
 import argparse
 import copy
-import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -178,7 +177,7 @@ def stages_figure(o, name, tasks, stages, **change):
 
 def fig7(o):
     """Figs. 7 and 8: throughput and success of every stage of the recipe; Fig. 8, right: of the box's own stages."""
-    result = stages_figure(o, "fig7", o.only or TASKS, RECIPE)
+    result = stages_figure(o, "fig7", o.tasks(TASKS), RECIPE)
     o.draw("fig7", plots.bars, result)
     if "box" in result:
         o.draw("fig8_box", plots.stage_bars, result["box"], [stage.subtask for stage in sim_tasks.TASKS["box"].stages])
@@ -187,7 +186,7 @@ def fig7(o):
 def checks(o):
     """Not in the paper: what tells that a run is in order.  V against returns, labels against what one sees, ℓ̂, corrections."""
     result = {}
-    for task in o.only or sim_tasks.TASKS:
+    for task in o.tasks(sim_tasks.TASKS):
         group = [settings_for(task, seed, o.quick) for seed in o.seeds]
         folders, K = make_runs(group, o.jobs), group[0].iterations
         reports = [metrics_of(folder) for folder in folders]
@@ -211,13 +210,11 @@ FIG9_SHIRT = dict(autonomous=200, corrected=0, positive=0.1)
 
 def fig9(o):
     """Figs. 9 and 10: over two iterations; FoldShirt from autonomous data only with 10 % positive, Box with corrections."""
-    stages, result = (("offline_rl_sft", 1.0),), {}
-    if not o.only or "fold_shirt" in o.only:
-        result |= stages_figure(o, "fig9_shirt", ("fold_shirt",), stages, **FIG9_SHIRT)
-    if not o.only or "box" in o.only:
-        result |= stages_figure(o, "fig9_box", ("box",), stages)
-    if result:
-        o.draw("fig9", plots.bars, result)
+    panels = {"fold_shirt": ("fig9_shirt", "autonomous data only, 10 % positive", FIG9_SHIRT), "box": ("fig9_box", "with corrections", {})}
+    for task in o.tasks(panels):
+        name, _, change = panels[task]
+        stages_figure(o, name, (task,), (("offline_rl_sft", 1.0),), **change)
+    o.draw("fig9", plots.bars, {f"{task}, {what}": result["rows"][task] for task, (name, what, _) in panels.items() if (result := o.read(name))})
 
 
 def fig12(o):
@@ -233,7 +230,8 @@ def fig12(o):
 # ε (paper: 0.01), and the learning rate as a share of the others': PPO is the only loss that can be minimised by ruin, and at the
 # full rate it is
 TEMPERATURES = (0.1, 0.3, 0.5, 1.0, 2.0)
-PPO = ((1.0, 1.0), (1.0, 0.1), (1.0, 0.03), (0.01, 0.1), (0.1, 0.1), (3.0, 0.1), (10.0, 0.1))
+PPO = ((1.0, 1.0), (0.01, 1.0), (1.0, 0.03), (0.01, 0.1), (0.1, 0.1), (1.0, 0.1), (3.0, 0.1), (10.0, 0.1), (30.0, 0.1),
+       (100.0, 0.1))
 
 
 def methods(A, positive, success, reference):
@@ -401,7 +399,7 @@ def value_checks(run):
 
 def fig4(o):
     """Figs. 4 and 13: V along episodes of five tasks, with the AUC of its drops for the simulator's record of mistakes, by kind."""
-    groups = {task: [settings_for(task, seed, o.quick) for seed in o.seeds] for task in o.only or sim_tasks.TASKS}
+    groups = {task: [settings_for(task, seed, o.quick) for seed in o.seeds] for task in o.tasks(sim_tasks.TASKS)}
     make_runs([s for group in groups.values() for s in group], o.jobs, value_checks)
     result = {}
     for task, group in groups.items():
@@ -453,7 +451,7 @@ def edges(s, policy, episodes, n=2000):
 def cfg(o):
     """App. E: guidance from β = 0 (unconditional) to 5: success, throughput, and how near actions come to the edge."""
     result = {}
-    for task in o.only or ("fold_shirt", "box"):
+    for task in o.tasks(("fold_shirt", "box")):
         group = [settings_for(task, seed, o.quick) for seed in o.seeds]
         folders, K = make_runs(group, o.jobs, sweep_beta), group[0].iterations
         rows = rows_of(folders, [(f"recap_{K}", beta) for beta in BETAS])
@@ -479,7 +477,7 @@ def make_generalist(group):
 
 def generalist(o):
     """Sec. IV-C: the specialists of all tasks, then one policy and one V from scratch on all D_ℓ."""
-    tasks, rows = o.only or tuple(sim_tasks.TASKS), {}
+    tasks, rows = tuple(sim_tasks.TASKS), {}
     groups = [[settings_for(task, seed, o.quick) for task in tasks] for seed in o.seeds]
     make_runs([s for group in groups for s in group], o.jobs)
     with ProcessPoolExecutor(o.jobs) as pool:

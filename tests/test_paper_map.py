@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+import claims
 import recap
 from backbone import PROMPT_LENGTH, SUBTASK_LENGTH
 from baselines import spo_loss
+from experiments import Options
 from policy import PolicyConfig, VLA, draw_noise, flow_matching_loss, guided, integrate, noised, predict_subtask, sample_actions
 from recap import advantages, indicators, returns, rewards, threshold
 from reproduce import ABLATIONS
@@ -181,8 +183,22 @@ def test_every_name_on_a_page_exists(page):
 
 def test_the_readme_is_short_leads_to_the_map_and_names_every_ablation():
     readme = read(ROOT / "README.md")
-    assert len(readme.splitlines()) <= 420 and "(PAPER_MAP.md)" in readme
+    assert len(readme.splitlines()) <= 400 and "(PAPER_MAP.md)" in readme
     assert set(ABLATIONS) <= set(spans(readme))
+
+
+def test_the_claims_in_the_readme_are_those_of_the_results(monkeypatch):
+    """Verdicts, and every number of the README's table, in results/claims.md; and that file in results/*.json."""
+    monkeypatch.chdir(ROOT)
+    table = claims.table(Options((), 1, False).read)
+    assert read(ROOT / "results" / "claims.md") == table + "\n"
+    ours = {row[0]: row for row in rows(table)[1:]}
+    shown = [row for row in rows(read(ROOT / "README.md")) if row[0] in ours]
+    assert [row[0] for row in shown] == list(claims.CLAIMS)
+    for number, _, here, verdict in shown:
+        assert ours[number][5].strip("*").split(" ")[0] == verdict, number
+        figures = set(re.findall(r"\d+\.\d+", ours[number][3]))
+        assert set(re.findall(r"\d+\.\d+", here.replace("β = 1.5", ""))) <= figures, number
 
 
 def test_every_symbol_stands_in_the_glossary():

@@ -3,6 +3,7 @@ import filecmp
 import json
 import math
 import os
+import re
 import shutil
 from dataclasses import asdict, fields
 
@@ -226,21 +227,20 @@ def test_verdicts_follow_the_numbers():
     assert verdict(claims.table(lambda name: {"seeds": [1, 2, 3], "rows": partial} if name == "fig7" else None), "C1") == "not measured"
 
 
-def test_the_verdict_on_awr_and_ppo_has_four_conditions_and_its_reason_stands_beside_no_other():
-    def judged(recap=400, awr=(300, 0.95), small=(50, 52, 54), large=(20, 100, 200)):
+def test_the_verdict_on_awr_and_ppo_has_four_conditions_and_a_reason_stands_beside_its_own_verdict_only():
+    def judged(awr=(250, 0.95), ppo=(50, 52, 54), small=(20, 21, 22)):
         three = lambda x, success=0.9: row([success] * 3, [x, 1.01 * x, 1.02 * x])
-        rows = {"recap_2 β=1": three(recap), "recap_2 β=2": three(450), "AWR T=0.3": three(*awr), "AWR T=1": three(200, 1.0),
-                "PPO ε=0.01 rate×0.1": row([0.3] * 3, small), "PPO ε=10 rate×0.1": row([0.3] * 3, large),
-                "PPO ε=1 rate×1": row([0.0] * 3, [0, 0, 0]), "positives only": three(420), "filtered imitation": three(330)}
+        rows = {"recap_2 β=1": three(400), "recap_2 β=2": three(450), "AWR T=0.3": three(*awr), "AWR T=1": three(200, 1.0),
+                "PPO ε=0.01 rate×0.1": row([0.3] * 3, ppo), "PPO ε=0.01 rate×1": row([0.3] * 3, small),
+                "PPO ε=1 rate×1": row([0.0] * 3, [0, 0, 5]), "positives only": three(420), "filtered imitation": three(330)}
         return claims.table(lambda name: {"seeds": [1, 2, 3], "rows": {"fold_shirt": rows}} if name == "fig11" else None)
-    assert verdict(judged(small=(50, 52, 54), large=(60, 100, 90)), "C6") == "reproduced"
-    assert verdict(judged(), "C6") == "partly (3 of 4)"                                         # PPO's interval holds 1
-    assert verdict(judged(large=(60, 100, 90), recap=300), "C6") == "partly (3 of 4)"           # level with AWR
-    assert verdict(judged(large=(60, 100, 90), awr=(300, 0.8)), "C6") == "partly (3 of 4)"      # AWR's success
-    assert verdict(judged(large=(60, 61, 62)), "C6") == "partly (3 of 4)"                       # the large ε is as steady
-    lines = [line for line in judged(large=(60, 100, 90)).splitlines() if line.startswith("| C6 ")]
-    assert claims.WHY["C6"][0] != "reproduced" and lines[0].endswith("| – |")
+    reason = lambda table: next(line for line in table.splitlines() if line.startswith("| C6 ")).split(" | ")[-1].removesuffix(" |")
+    assert verdict(judged(), "C6") == "reproduced" and reason(judged()) == "–"
+    assert reason(judged(awr=(300, 0.95))) == claims.WHY["C6"][1] and claims.WHY["C6"][0] == "partly"
+    for change in (dict(awr=(300, 0.95)), dict(awr=(250, 0.8)), dict(ppo=(300, 310, 320)), dict(small=(20, 21, 4))):
+        assert verdict(judged(**change), "C6") == "partly (3 of 4)", change
     assert set(claims.WHY) == set(claims.CLAIMS)
+    assert not set(why for _, why in claims.WHY.values()) & set(re.split(r" \| | \|\n", claims.table(lambda name: None)))
 
 
 def test_quick_results_do_not_replace_real_ones_and_only_keeps_the_others(tmp_path, monkeypatch):
@@ -249,7 +249,16 @@ def test_quick_results_do_not_replace_real_ones_and_only_keeps_the_others(tmp_pa
     Options((1, 2), 1, True).keep("fig7", {"box": 0})
     assert Options((1, 2), 1, False).read("fig7")["rows"] == {"box": 1, "espresso": 2}
     assert Options((1, 2), 1, False, ["box"]).keep("fig7", {"box": 3}) == {"box": 3, "espresso": 2}
-    assert Options((1, 3), 1, False, ["box"]).keep("fig7", {"box": 4}) == {"box": 4}      # other seeds do not mix
+    with pytest.raises(ValueError, match=r"--seeds: \(1, 3\), expected \(1, 2\)"):             # other seeds do not mix
+        Options((1, 3), 1, False, ["box"]).keep("fig7", {"box": 4})
+    assert Options((1, 2), 1, False).read("fig7")["rows"]["espresso"] == 2
+
+
+def test_only_wants_tasks_that_the_figure_has():
+    assert Options((1,), 1, True).tasks(("box", "espresso")) == ["box", "espresso"]
+    assert Options((1,), 1, True, ["fold_shirt", "box"]).tasks(("box", "espresso")) == ["box"]
+    with pytest.raises(ValueError, match="--only: fold_shirt, expected some of box, espresso"):
+        Options((1,), 1, True, ["fold_shirt"]).tasks(("box", "espresso"))
 
 
 def test_unknown_ablation(capsys):
