@@ -2,8 +2,9 @@
 
 A verdict is a rule, not an opinion: every claim is a list of conditions, all of them met: reproduced, some: partly, none: not.
 "Improves" wants the whole interval over training seeds above 1 (95 %, from a paired t test of log-ratios); a number of the
-paper's ("× 2", "97 %") wants our mean to reach it, with the interval (of rates: the standard error over seeds) beside it.  The paper evaluates with β = 1 unless it says otherwise, so conditions are judged at β = 1; what guidance adds
-stands beside it.  `python reproduce.py claims` prints the table from results/*.json.
+paper's ("× 2", "97 %") wants our mean to reach it, with the interval (of rates: the standard error over seeds) beside it.
+The paper evaluates with β = 1 unless it says otherwise, so conditions are judged at β = 1; what guidance adds stands beside
+it.  `python reproduce.py claims` prints the table from results/*.json.
 """
 import math
 
@@ -96,7 +97,8 @@ def every_stage_improves(fig7):
         steps = [gain(rows, b, a) for a, b in zip(order, (*order[1:], last(rows)))]
         sft = gain(rows, SFT, "supervised_sft β=1")
         met += [surely(x, 1) for x in (*steps, sft)]
-        text.append(f"{task}: " + ", ".join(f"{x['ratio']:.2f}" for x in steps) + f"; SFT after offline RL over SFT after supervised {text_of(sft)}")
+        text.append(f"{task}: " + ", ".join(f"{x['ratio']:.2f}" for x in steps)
+                    + f"; SFT after offline RL over SFT after supervised {text_of(sft)}")
     return "each stage over the one before: " + "; ".join(text), met
 
 
@@ -155,7 +157,8 @@ def moderate_guidance(cfg):
     for task, rows in cfg.items():
         at = {float(name.split("β=")[1]): name for name in rows}
         x, far = gain(rows, at[1.5], at[1.0]), {beta: rows[at[beta]]["outside"]["mean"] for beta in (1.0, 1.5, 5.0)}
-        text.append(f"{task}: β = 1.5 over 1 {text_of(x)}; outside the data's 99 %: " + ", ".join(f"{100 * y:.1f} % at {b:g}" for b, y in far.items()))
+        text.append(f"{task}: β = 1.5 over 1 {text_of(x)}; outside the data's 99 %: "
+                    + ", ".join(f"{100 * y:.1f} % at {b:g}" for b, y in far.items()))
         met += [surely(x, 1), far[5.0] > 2 * far[1.0]]
     return "; ".join(text), met
 
@@ -170,7 +173,8 @@ def corrections(ablation_corrections):
     stage = max(name.split(" | ")[1] for name in rows if "recap" in name and name.endswith("β=1"))
     helped, alone = f"150 + 50 corrected | {stage}", f"200 autonomous, none corrected | {stage}"
     x, y = fewer_failures(rows, helped, alone), gain(rows, alone, helped)
-    return f"failures with corrections over without {text_of(x)}; throughput without over with {text_of(y)}", [surely_below(x, 1), y["ratio"] >= 0.9]
+    return f"failures with corrections over without {text_of(x)}; throughput without over with {text_of(y)}", [
+        surely_below(x, 1), y["ratio"] >= 0.9]
 
 
 # number: (the paper's words, result that is needed and its command, our measure, check)
@@ -184,9 +188,9 @@ CLAIMS = {
            "fig9", "autonomous data only, 10 % positive: ≥ 1.5; ≥ 90 %", easy_laundry),
     "C5": ("box: “after the second iteration … a ×2 improvement”; higher success in all stages", "fig9_box", "fig9",
            "last iteration over offline RL + SFT: ≥ 2; every stage, reached after those before it: mean > 0", box_improves),
-    "C6": ("“by far the highest throughput … compared to AWR and PPO”; AWR “a reasonable success rate” but “much slower”; PPO needs “a small "
-           "trust-region constraint” to be stable", "fig11", "fig11", "same data, same steps: × 1.5 of the best AWR and of the best PPO; AWR's success "
-           "≥ 90 %; at the same learning rate ε = 0.01 above ε = 1 on every seed", beats_awr_and_ppo),
+    "C6": ("“by far the highest throughput … compared to AWR and PPO”; AWR “a reasonable success rate” but “much slower”; PPO "
+           "needs “a small trust-region constraint” to be stable", "fig11", "fig11",
+           "same data, same steps: × 1.5 of the best AWR and of the best PPO; AWR's success ≥ 90 %; at the same learning rate ε = 0.01 above ε = 1 on every seed", beats_awr_and_ppo),
     "C7": ("removes a failure mode: “a policy that succeeds 97% of the time” after two iterations", "fig12", "fig12",
            "FoldCollar, no corrections: success ≥ 97 %; episodes that end in the failure mode (or a drop) ≤ 3 %", failure_mode_removed),
     "C8": ("the value function “correctly identifies mistakes”", "fig4", "fig4",
@@ -194,26 +198,28 @@ CLAIMS = {
            "A slip follows from the edge grasp, so a V that dropped there has nothing left to lose", drops_at_mistakes),
     "C9": ("“moderate settings (e.g. β ∈ [1.5, 2.5])” useful, high ones push actions “towards the boundaries of its learned support”",
            "cfg", "cfg", "β = 1.5 over 1; share of numbers outside, β = 5 over twice that of 1", moderate_guidance),
-    "C10": ("“even one iteration often leads to significantly improved results”", "fig7", "fig7", "recap_1 over offline RL + SFT: intervals above 1", one_iteration),
+    "C10": ("“even one iteration often leads to significantly improved results”", "fig7", "fig7",
+            "recap_1 over offline RL + SFT: intervals above 1", one_iteration),
     "C11": ("corrections fix mistakes, autonomous data the rest", "ablation_corrections", "ablation corrections",
             "failures: interval below 1; throughput of autonomous data alone: ≥ 0.9", corrections),
 }
 # Why, as far as we can tell from rollouts and figures: {number: (the verdict that it explains, one sentence)}
 WHY = {
-    "C1": ("partly", "FoldDiverse starts from 20 % success and can gain a multiple; Espresso starts from 65 %, where × 2 takes speed, too, and "
-           "what guidance adds in speed there it loses in failures."),
-    "C2": ("reproduced", "The operator at his best hardly ever fails: for nearly every action that fails the data hold a better one, and V tells "
-           "them apart."),
-    "C3": ("partly", "Each stage improves on the one before (on Espresso the first not surely), but which pre-training SFT starts from "
-           "matters little: 1 to 4 %, surely only on Box. Pre-training is small here, and what SFT shows decides."),
+    "C1": ("partly", "FoldDiverse starts from 20 % success and can gain a multiple; Espresso starts from 65 %, where × 2 takes "
+           "speed, too, and what guidance adds in speed there it loses in failures."),
+    "C2": ("reproduced", "The operator at his best hardly ever fails: for nearly every action that fails the data hold a better "
+           "one, and V tells them apart."),
+    "C3": ("partly", "Each stage improves on the one before (on Espresso the first not surely), but which pre-training SFT "
+           "starts from matters little: 1 to 4 %, surely only on Box. Pre-training is small here, and what SFT shows decides."),
     "C4": ("reproduced", "Most comes with the first iteration; the second adds nothing that five seeds can show."),
     "C5": ("reproduced", "Nearly all failures of SFT are in the last stage, and so is nearly all that is gained."),
-    "C6": ("partly", "The order is the paper's, the distance to AWR is not: whether an action was good shows within a second here, so whatever "
-           "prefers high advantages learns the good ones, and imitation of the positive steps alone is better than RECAP at β = 1. PPO comes "
-           "level with SFT at best, as in the paper; but a lower learning rate keeps it from ruin, not a smaller ε."),
+    "C6": ("partly", "The order is the paper's, the distance to AWR is not: whether an action was good shows within a second "
+           "here, so whatever prefers high advantages learns the good ones, and imitation of the positive steps alone is better "
+           "than RECAP at β = 1. PPO comes level with SFT at best, as in the paper; but a lower learning rate keeps it from "
+           "ruin, not a smaller ε."),
     "C7": ("partly", "The failure mode is gone; what is left of the failures runs out of time. With guidance 97 % are reached."),
-    "C8": ("partly", "V drops at the careless grasp; when the item then slips it has nothing left to lose, and rises. What is let go elsewhere "
-           "is in part such a slip, in part, on FoldCollar, a mistake of its own that V misses."),
+    "C8": ("partly", "V drops at the careless grasp; when the item then slips it has nothing left to lose, and rises. What is "
+           "let go elsewhere is in part such a slip, in part, on FoldCollar, a mistake of its own that V misses."),
     "C9": ("reproduced", "What the positive steps have in common, speed above all, is exaggerated until it leaves the data."),
     "C10": ("reproduced", "One round of data and labels brings most of what two bring."),
     "C11": ("partly", "Corrections more than halve the failures, but those are so few after one iteration that seeds scatter."),
@@ -237,5 +243,6 @@ def table(read):
             verdict = ("too few seeds" if len(result["seeds"]) < 3 else "reproduced" if all(met) else
                        f"partly ({sum(met)} of {len(met)})" if any(met) else "not")
         explained, why = WHY[number]
-        lines.append(f"| {number} | {words} | {measure} | {figure} | {n} | **{verdict}** | {why if verdict.split(' (')[0] == explained else '–'} |")
+        why = why if verdict.split(" (")[0] == explained else "–"
+        lines.append(f"| {number} | {words} | {measure} | {figure} | {n} | **{verdict}** | {why} |")
     return "\n".join(lines)
