@@ -190,7 +190,8 @@ CLAIMS = {
            "last iteration over offline RL + SFT: ≥ 2; every stage, reached after those before it: mean > 0", box_improves),
     "C6": ("“by far the highest throughput … compared to AWR and PPO”; AWR “a reasonable success rate” but “much slower”; PPO "
            "needs “a small trust-region constraint” to be stable", "fig11", "fig11",
-           "same data, same steps: × 1.5 of the best AWR and of the best PPO; AWR's success ≥ 90 %; at the same learning rate ε = 0.01 above ε = 1 on every seed", beats_awr_and_ppo),
+           "same data, same steps: × 1.5 of the best AWR and of the best PPO; AWR's success ≥ 90 %; "
+           "at the same learning rate ε = 0.01 above ε = 1 on every seed", beats_awr_and_ppo),
     "C7": ("removes a failure mode: “a policy that succeeds 97% of the time” after two iterations", "fig12", "fig12",
            "FoldCollar, no corrections: success ≥ 97 %; episodes that end in the failure mode (or a drop) ≤ 3 %", failure_mode_removed),
     "C8": ("the value function “correctly identifies mistakes”", "fig4", "fig4",
