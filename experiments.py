@@ -114,13 +114,14 @@ def make_runs(all_settings, jobs, work=None):
 
     The first run of each pre-training goes ahead of the others, which then find its files.
     """
-    leaders, followers, seen = [], [], set()      # seen: what a leader will make
+    first, later, coming = [], [], set()          # coming: what one of the first will make
     for settings in all_settings:
         keys = {shared_path(settings, name) for name in ("pi_pre", *(("supervised_pre",) if settings.supervised else ()))}
-        (followers if all(key in seen or os.path.exists(key) for key in keys) else leaders).append(settings)
-        seen |= keys
+        missing = {key for key in keys if not os.path.exists(key)}
+        (later if missing and missing <= coming else first).append(settings)
+        coming |= missing
     with ProcessPoolExecutor(jobs) as pool, tqdm(total=len(all_settings), desc="runs", disable=None) as bar:
-        for group in (leaders, followers):
+        for group in (first, later):
             for _ in pool.map(make_run, group, [work] * len(group)):
                 bar.update()
     folders = [folder_of(settings) for settings in all_settings]
