@@ -327,7 +327,9 @@ def map_of_methods(o):
         print(f"\n{label}; n = {len(o.seeds)} seeds {tuple(o.seeds)}, {s.episodes} evaluation episodes each; × of {best}")
         print(table(rows, base=best))
     o.keep("map", result)
-    o.draw("map", plots.ratios, drawn, "throughput relative to the best AWR, 95 % interval over seeds")
+    n = len(o.seeds)
+    o.draw("map", plots.ratios, drawn, "throughput relative to the best AWR, " + (
+        f"95 % interval over n = {n} seeds; filled: it excludes 1" if n > 1 else "n = 1 seed: no interval"))
 
 
 def start(o):
