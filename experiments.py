@@ -112,7 +112,7 @@ def _copy(source, target):
 def make_runs(all_settings, jobs, work=None):
     """`make_run` for many, side by side.  -> list of folders
 
-    The first run of each pre-training goes ahead of the others, which then find its files.
+    Runs that wait for the pre-training of another one come after it, and find its files.
     """
     first, later, coming = [], [], set()          # coming: what one of the first will make
     for settings in all_settings:

@@ -19,7 +19,7 @@ Every run is kept under runs/cache by its settings, so what was interrupted goes
 runs have in common (pre-training, SFT, the first collection) are made once.  Delete runs/cache after changing the code: a
 run that other sources made is used as it is, with a warning.
 
-On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 14 for fig11 (its 17 policies
+On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 14 for fig11 (its 18 policies
 beside RECAP's), 30 for map, 1 to 4 for each of the others.
 
 Tuning used seeds 0, 1, 2 and 21; the default seeds have never been tuned on.  ± is the standard error over seeds unless it says
