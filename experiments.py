@@ -182,17 +182,27 @@ def rows_of(folders, stages):
 
 
 def table(rows, base=None):
-    """Rows of `rows_of` as text; base: the row to whose throughput and failures the others are compared."""
+    """Rows of `rows_of` as text: mean ± standard error over seeds (and that of one seed's evaluation).
+
+    base: the row to whose throughput and failures the others are compared.
+    """
     width = 2 + max(map(len, rows))
-    text = [f"{'':<{width}}{'success %':^16}{'per hour':^14}" + (f"{'throughput × [95 %]':^26}{'failures × [95 %]':^26}" if base else "")]
-    pm = lambda x, scale, digits: f"{scale * x['mean']:.{digits}f} ± " + ("–" if x["se"] is None else f"{scale * x['se']:.{digits}f}")
+    text = [f"{'':<{width}}{'success %':^22}{'per hour':^18}" + (f"{'throughput × [95 %]':^26}{'failures × [95 %]':^26}" if base else "")]
+
+    def cell(x, scale, digits):
+        seeds = "–" if x["se"] is None else f"{scale * x['se']:.{digits}f}"
+        return f"{scale * x['mean']:.{digits}f} ± {seeds} ({scale * x['se_evaluation']:.{digits}f})"
     for name, row in rows.items():
-        line = f"{name:<{width}}{pm(row['success'], 100, 1):^16}{pm(row['throughput'], 1, 0):^14}"
+        line = f"{name:<{width}}{cell(row['success'], 100, 1):^22}{cell(row['throughput'], 1, 0):^18}"
         if base:
             line += f"{text_of(ratio(row['throughput']['values'], rows[base]['throughput']['values'])):^26}"
             line += f"{text_of(ratio(failures(row), failures(rows[base]))):^26}"
         text.append(line)
     return "\n".join(text)
+
+
+class UsageError(ValueError):
+    """The command line asks for what cannot be."""
 
 
 @dataclass
@@ -203,11 +213,16 @@ class Options:
     quick: bool
     only: list | None = None
 
-    def tasks(self, known):
-        """Those of `known` that --only asks for, all without it."""
-        asked = [task for task in known if not self.only or task in self.only]
+    def tasks(self, known, name):
+        """Those of `known` that --only asks for, all without it.
+
+        UsageError if none is left, or if others will stay in results/NAME.json, whose seeds are not these.
+        """
+        asked, old = [task for task in known if not self.only or task in self.only], self.read(name)
         if not asked:
-            raise ValueError(f"--only: {' '.join(self.only)}, expected some of {', '.join(known)}")
+            raise UsageError(f"--only: {' '.join(self.only)}, expected some of {', '.join(known)} for {name}")
+        if old and set(old["rows"]) - set(asked) and self.only and old["seeds"] != list(self.seeds):
+            raise UsageError(f"--seeds: {tuple(self.seeds)}, expected {tuple(old['seeds'])} as for the other tasks in {name}.json")
         return asked
 
     def folder(self, kind):
@@ -221,12 +236,8 @@ class Options:
         return read_json(path) if os.path.exists(path) else None
 
     def keep(self, name, rows):
-        """Write results/NAME.json.  Tasks that --only left out stay as they were; ValueError if their seeds are others.  -> rows"""
-        old = self.read(name)
-        if self.only and old is not None:
-            if old["seeds"] != list(self.seeds):
-                raise ValueError(f"--seeds: {tuple(self.seeds)}, expected {tuple(old['seeds'])} as for the other tasks in {name}.json, "
-                                 f"which is left as it was (the runs are kept)")
+        """Write results/NAME.json; tasks that --only left out stay as they were.  -> rows"""
+        if self.only and (old := self.read(name)):
             rows = old["rows"] | rows
         text = json.dumps({"seeds": list(self.seeds), "rows": rows}, indent=1)
         write_text(os.path.join(self.folder(RESULTS), f"{name}.json"), text)

@@ -19,8 +19,9 @@ Every run is kept under runs/cache by its settings, so what was interrupted goes
 runs have in common (pre-training, SFT, the first collection) are made once.  Delete runs/cache after changing the code: a
 run that other sources made is used as it is, with a warning.
 
-On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 14 for fig11 (its 18 policies
-beside RECAP's), 30 for map, 1 to 4 for each of the others.
+On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 16 for fig11 (its 21 policies
+beside RECAP's), 30 for map, 1 to 4 for each of the others.  So half an hour is one of fig7's tasks over five seeds (--only),
+or two seeds of fig11; what comes later goes on from there.
 
 Tuning used seeds 0, 1, 2 and 21; the default seeds have never been tuned on.  ± is the standard error over seeds unless it says
 otherwise.
@@ -43,7 +44,7 @@ import sim_tasks
 from baselines import awr_loss, awr_weights, plain_loss, ppo_loss
 from claims import KINDS_OF_MISTAKES
 from data import load_dataset
-from experiments import (CACHE, RESULTS, Options, data_of, digest, folder_of, make_runs, metrics_of, network_of, opened, read_json,
+from experiments import (CACHE, RESULTS, Options, UsageError, data_of, digest, folder_of, make_runs, metrics_of, network_of, opened, read_json,
                          row_of, rows_of, spread, table)
 from runs import write_text
 from settings import QUICK, Settings
@@ -51,7 +52,10 @@ from sim_tasks.arms import EDGE, NOTHING, World
 
 SEEDS = (31, 32, 33, 34, 35)
 SEEDS_OF = {"map": SEEDS[:3]}
-TASKS = ("fold_shirt", "fold_diverse", "espresso", "box")       # of Figs. 7 and 8
+ALL_TASKS = tuple(sim_tasks.TASKS)
+# the figures that --only can thin out
+TASKS_OF = {"fig7": ("fold_shirt", "fold_diverse", "espresso", "box"), "fig9": ("fold_shirt", "box"), "fig4": ALL_TASKS,
+            "cfg": ("fold_shirt", "box"), "checks": ALL_TASKS}
 
 
 # ---------------------------------------------------------------- knobs (Apps. E, F and the design's own)
@@ -180,7 +184,7 @@ def stages_figure(o, name, tasks, stages, **change):
 
 def fig7(o):
     """Figs. 7 and 8: throughput and success of every stage of the recipe; Fig. 8, right: of the box's own stages."""
-    result = stages_figure(o, "fig7", o.tasks(TASKS), RECIPE)
+    result = stages_figure(o, "fig7", o.tasks(TASKS_OF["fig7"], "fig7"), RECIPE)
     o.draw("fig7", plots.bars, result)
     if "box" in result:
         o.draw("fig8_box", plots.stage_bars, result["box"], [stage.subtask for stage in sim_tasks.TASKS["box"].stages])
@@ -189,7 +193,7 @@ def fig7(o):
 def checks(o):
     """Not in the paper: what tells that a run is in order.  V against returns, labels against what one sees, ℓ̂, corrections."""
     result = {}
-    for task in o.tasks(sim_tasks.TASKS):
+    for task in o.tasks(TASKS_OF["checks"], "checks"):
         group = [settings_for(task, seed, o.quick) for seed in o.seeds]
         folders, K = make_runs(group, o.jobs), group[0].iterations
         reports = [metrics_of(folder) for folder in folders]
@@ -214,7 +218,7 @@ FIG9_SHIRT = dict(autonomous=200, corrected=0, positive=0.1)
 def fig9(o):
     """Figs. 9 and 10: over two iterations; FoldShirt from autonomous data only with 10 % positive, Box with corrections."""
     panels = {"fold_shirt": ("fig9_shirt", "autonomous data only, 10 % positive", FIG9_SHIRT), "box": ("fig9_box", "with corrections", {})}
-    for task in o.tasks(panels):
+    for task in o.tasks(TASKS_OF["fig9"], "fig9"):
         name, _, change = panels[task]
         stages_figure(o, name, (task,), (("offline_rl_sft", 1.0),), **change)
     o.draw("fig9", plots.bars, {f"{task}, {what}": result["rows"][task] for task, (name, what, _) in panels.items() if (result := o.read(name))})
@@ -231,10 +235,10 @@ def fig12(o):
 # T in standard deviations of A: on FoldShirt an effective number of 4, 4, 6, 34 and 82 % of the steps (RECAP calls a fifth positive);
 # below 0.3 the clip sets it: with T → 0 it is imitation of the best 5 %.
 # ε (paper: 0.01), and the learning rate as a share of the others': PPO is the only loss that can be minimised by ruin, and at the
-# full rate it is
+# full rate it is.  From ε = 100 on the penalty hardly binds any more
 TEMPERATURES = (0.1, 0.3, 0.5, 1.0, 2.0)
 PPO = ((1.0, 1.0), (0.01, 1.0), (1.0, 0.03), (0.01, 0.1), (0.1, 0.1), (1.0, 0.1), (3.0, 0.1), (10.0, 0.1), (30.0, 0.1),
-       (100.0, 0.1))
+       (100.0, 0.1), (1000.0, 0.1), (100.0, 0.03), (100.0, 0.3))
 
 
 def methods(A, positive, success, reference):
@@ -404,7 +408,7 @@ def value_checks(run):
 
 def fig4(o):
     """Figs. 4 and 13: V along episodes of five tasks, with the AUC of its drops for the simulator's record of mistakes, by kind."""
-    groups = {task: [settings_for(task, seed, o.quick) for seed in o.seeds] for task in o.tasks(sim_tasks.TASKS)}
+    groups = {task: [settings_for(task, seed, o.quick) for seed in o.seeds] for task in o.tasks(TASKS_OF["fig4"], "fig4")}
     make_runs([s for group in groups.values() for s in group], o.jobs, value_checks)
     result = {}
     for task, group in groups.items():
@@ -456,7 +460,7 @@ def edges(s, policy, episodes, n=2000):
 def cfg(o):
     """App. E: guidance from β = 0 (unconditional) to 5: success, throughput, and how near actions come to the edge."""
     result = {}
-    for task in o.tasks(("fold_shirt", "box")):
+    for task in o.tasks(TASKS_OF["cfg"], "cfg"):
         group = [settings_for(task, seed, o.quick) for seed in o.seeds]
         folders, K = make_runs(group, o.jobs, sweep_beta), group[0].iterations
         rows = rows_of(folders, [(f"recap_{K}", beta) for beta in BETAS])
@@ -482,12 +486,11 @@ def make_generalist(group):
 
 def generalist(o):
     """Sec. IV-C: the specialists of all tasks, then one policy and one V from scratch on all D_ℓ."""
-    tasks, rows = tuple(sim_tasks.TASKS), {}
-    groups = [[settings_for(task, seed, o.quick) for task in tasks] for seed in o.seeds]
+    rows, groups = {}, [[settings_for(task, seed, o.quick) for task in ALL_TASKS] for seed in o.seeds]
     make_runs([s for group in groups for s in group], o.jobs)
     with ProcessPoolExecutor(o.jobs) as pool:
         folders = list(pool.map(make_generalist, groups))
-    for i, task in enumerate(tasks):
+    for i, task in enumerate(ALL_TASKS):
         specialists = [folder_of(group[i]) for group in groups]
         K, beta = groups[0][i].iterations, groups[0][i].beta
         rows[f"{task}: specialist"] = row_of(specialists, f"recap_{K}", beta)
@@ -541,24 +544,38 @@ ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
 KNOBS = {name: partial(ablation, name) for name in ABLATIONS} | {"web": web, "start": start}
 
 
+def integer(least):
+    """For argparse: an integer of at least `least`."""
+    def read(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}, expected an integer >= {least}")
+        return int(text)
+    return read
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="reproduce.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[*FIGURES_OF, *ALIASES, "ablation", "all"])
     parser.add_argument("name", nargs="?", help="of the ablation")
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seeds", type=integer(0), nargs="+")
+    parser.add_argument("--jobs", type=integer(1), default=2)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", nargs="+", choices=list(sim_tasks.TASKS), help="tasks, where a figure has several")
+    parser.add_argument("--only", nargs="+", choices=ALL_TASKS, help=f"tasks, of {', '.join(TASKS_OF)}")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)         # as in the runs: another number rounds differently
+    known = KNOBS if args.what == "ablation" else FIGURES_OF
+    asked = args.name if args.what == "ablation" else ALIASES.get(args.what, args.what)
     try:
-        known = KNOBS if args.what == "ablation" else FIGURES_OF
-        asked = args.name if args.what == "ablation" else ALIASES.get(args.what, args.what)
         if asked not in (*known, "all"):
-            raise ValueError(f"ablation: {asked}, expected all or one of {', '.join(known)}")
-        for name in known if asked == "all" else [asked]:
+            raise UsageError(f"ablation: {asked}, expected all or one of {', '.join(known)}")
+        names = [name for name in (known if asked == "all" else [asked])
+                 if not args.only or set(args.only) & set(TASKS_OF.get(name, ()))]
+        if not names:
+            raise UsageError(f"--only: {' '.join(args.only)}, expected tasks that {asked} has; "
+                             + "; ".join(f"{name}: {' '.join(tasks)}" for name, tasks in TASKS_OF.items()))
+        for name in names:
             known[name](Options(tuple(args.seeds or SEEDS_OF.get(name, SEEDS)), args.jobs, args.quick, args.only))
-    except ValueError as error:
+    except UsageError as error:
         print(f"reproduce.py: error: {error}", file=sys.stderr)
         return 2
     return 0
