@@ -341,7 +341,7 @@ def start(o):
     and from imitation of all data.  That is the policy that collected them, as far as there is one, so PPO's ratios begin where
     PPO means them to; it has trained twice as long.
     """
-    names = ("positives only", "AWR T=0.3", "PPO ε=1 rate×0.1", "PPO ε=1 rate×0.03")
+    names = ("positives only", "AWR T=0.3", "PPO ε=1 rate×0.1", "PPO ε=100 rate×0.1")
     starts = {"pi_pre": "π_pre", "baseline_imitation": "imitation"}
     group = [map_settings(seed, o.quick) for seed in o.seeds]
     make_runs(group, o.jobs, partial(extract, names=("imitation", *names)))
