@@ -118,6 +118,23 @@ def ablation(name, o):
     o.keep(f"ablation_{name}", {"about": about, "policy": rows, "value": values})
     print(f"{name}: {about}; n = {len(o.seeds)} seeds, {next(iter(rows.values()))['episodes']} episodes each, mean ± s.e.\n")
     print(f"{table(rows)}\n\n{value_table(values)}")
+    draw_knobs(o)
+
+
+def draw_knobs(o):
+    """Every knob that has been turned, in one picture: RECAP's throughput relative to that of the knob's first row."""
+    drawn = {}
+    for name, (_, _, variants) in ABLATIONS.items():
+        if (result := o.read(f"ablation_{name}")) is None:
+            continue
+        rows, default = result["rows"]["policy"], next(iter(variants))
+        ours = [key.split(" | ")[1] for key in rows if key.startswith(f"{default} | recap_")][::-1]            # guided first
+        for row in variants if ours else ():
+            label = row if row != default else f"{name}: {row} (k = {ours[0][6]}, n = {len(result['seeds'])})"
+            drawn[label] = {stage: claims.gain(rows, f"{row} | {stage}", f"{default} | {stage}") for stage in ours}
+    if drawn:
+        o.draw("ablations", plots.ratios, drawn, "throughput relative to the default, the first row of each knob; 95 % interval over seeds, "
+               "filled: it excludes 1")
 
 
 VALUE_KEYS = ("heldout_correlation", "heldout_loss", "train_loss")       # of a report of `recap.check_value`

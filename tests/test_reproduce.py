@@ -285,6 +285,28 @@ def test_the_table_shows_both_errors():
     assert "102 ± 2 (3)" in experiments.table(rows)
 
 
+def test_the_picture_of_the_knobs_compares_each_row_with_the_first_of_its_knob(tmp_path, monkeypatch):
+    """N = 1 at twice and at 1.5 times the throughput of N = 10, k = 2 in its own rows; what was not run, or has no RECAP, is left out."""
+    monkeypatch.chdir(tmp_path)
+    o, drawn = Options((1, 2), 1, False), []
+    monkeypatch.setattr(Options, "draw", lambda self, name, function, groups, title: drawn.append((name, groups)))
+    monkeypatch.setitem(reproduce.ABLATIONS, "lookahead", ("", {}, {"N = 10": {}, "N = 1": dict(lookahead=1)}))
+    reproduce.draw_knobs(o)
+    assert not drawn
+    plain, guided = {"N = 10": (100, 200), "N = 1": (200, 400)}, {"N = 10": (200, 200), "N = 1": (300, 300)}
+    o.keep("ablation_lookahead", {"policy": {f"{n} | {stage}": row([0.5, 0.5], x[n]) for n in plain for stage, x in (
+        ("rl_pretrained β=1", plain), ("recap_1 β=1", plain), ("recap_1 β=2", guided))}})
+    o.keep("ablation_cameras", {"policy": {f"{c} | rl_pretrained β=1": row([0.5], [1]) for c in ("all three", "base only")}})
+    o.keep("ablation_restart", {"policy": {f"{r} | recap_2 β=1": row([0.5, 0.5], x) for r, x in (
+        ("from π_pre", (10, 10)), ("from π^{k-1}", (5, 5)))}})
+    reproduce.draw_knobs(o)
+    (name, groups), = drawn
+    got = {label: {stage: pytest.approx(x["ratio"]) for stage, x in group.items()} for label, group in groups.items()}
+    assert name == "ablations" and got == {
+        "lookahead: N = 10 (k = 1, n = 2)": {"recap_1 β=2": 1, "recap_1 β=1": 1}, "N = 1": {"recap_1 β=2": 1.5, "recap_1 β=1": 2},
+        "restart: from π_pre (k = 2, n = 2)": {"recap_2 β=1": 1}, "from π^{k-1}": {"recap_2 β=1": 0.5}}
+
+
 def test_unknown_ablation(capsys):
     assert reproduce.main(["ablation", "nonsense"]) == 2
     assert "nonsense" in capsys.readouterr().err
