@@ -20,7 +20,7 @@ runs have in common (pre-training, SFT, the first collection) are made once.  De
 run that other sources made is used as it is, with a warning.
 
 On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 16 for fig11 (its 21 policies
-beside RECAP's), 30 for map, 1 to 4 for each of the others.  So half an hour is one of fig7's tasks over five seeds (--only),
+beside RECAP's), 35 for map, 1 to 4 for each of the others.  So half an hour is one of fig7's tasks over five seeds (--only),
 or two seeds of fig11; what comes later goes on from there.
 
 Tuning used seeds 0, 1, 2 and 21; the default seeds have never been tuned on.  ± is the standard error over seeds unless it says
@@ -314,8 +314,8 @@ def fig11(o):
 
 # ---------------------------------------------------------------- when the order of Fig. 11 holds
 
-# without PPO, which is far behind in Fig. 11
-MAPPED = ("filtered imitation", "positives only", "AWR T=0.3", "AWR T=1")
+# AWR and PPO at what is best in Fig. 11, AWR at another T, too
+MAPPED = ("filtered imitation", "positives only", "AWR T=0.3", "AWR T=1", "PPO ε=100 rate×0.1")
 # From the base point (`map_settings`) one thing at a time, the worst data last.  After 20 steps of SFT π⁰ is hardly better than
 # π_pre, so about half of what it collects fails.  (With fewer, the first steps of AdamW, at the full rate, would break it.)
 POINTS = {"base": {}, "1000 gradient steps": dict(policy_steps=1000), "7000 gradient steps": dict(policy_steps=7000),
