@@ -417,8 +417,8 @@ def value_checks(run):
         # the failure and the success with the most edge grasps make the picture
         most = lambda ok: max([i for i, e in enumerate(episodes) if e.success == ok], key=lambda i: record["edge grasp"][i].sum(),
                               default=None)
-        return {"auc": {kind: drops_find_mistakes(V, x) for kind, x in record.items()}, "steps": int(sum(map(len, V))),
-                "mistakes": {kind: int(sum(m.sum() for m in x)) for kind, x in record.items()},
+        return {"auc": {kind: drops_find_mistakes(V, x) for kind, x in record.items()}, "steps": sum(len(v) - 1 for v in V),
+                "mistakes": {kind: int(sum(m[:-1].sum() for m in x)) for kind, x in record.items()},        # those that the AUC sees
                 "shown": [i for i in (most(True), most(False)) if i is not None]}
     run.json("drops_by_kind", make)
 
