@@ -244,7 +244,7 @@ def ratios(groups, title, fig=None):
     """
     rows = next(iter(groups.values()))
     fig = plt.figure(figsize=(11, 1 + 0.11 * len(groups) * len(rows)), layout="constrained") if fig is None else fig
-    ax, low, high = fig.subplots(), 0.5, 2.0
+    ax, low, high = fig.subplots(), 0.35, 2.0
     shades = {"AWR": (GREEN, "#66c2a5", "#b2e2cf"), "PPO": (PURPLE, "#e3bcd2")}
     counts = {kind: [name for name in rows if name.startswith(kind)] for kind in shades}
     for i, (point, methods) in enumerate(groups.items()):
@@ -262,7 +262,7 @@ def ratios(groups, title, fig=None):
     ax.axvline(1, color="black", linewidth=0.8)
     ax.set_xscale("log")
     ax.set_xlim(low, high)
-    ticks = [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2]
+    ticks = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.set_yticks(range(len(groups)), list(groups), fontsize=FONT - 1)
