@@ -217,8 +217,8 @@ WHY = {
     "C5": ("reproduced", "Nearly all failures of SFT are in the last stage, and so is nearly all that is gained."),
     "C6": ("partly", "The order is the paper's, the distance to AWR is not: whether an action was good shows within a second "
            "here, so whatever prefers high advantages learns the good ones, and imitation of the positive steps alone is better "
-           "than RECAP at β = 1. PPO comes level with SFT at best, as in the paper; but a lower learning rate keeps it from "
-           "ruin, not a smaller ε."),
+           "than RECAP at β = 1. PPO is behind because it starts, as in the paper, from the supervised network: from imitation "
+           "of the same data it comes level with AWR (`ablation start`). A lower learning rate keeps it from ruin, not a smaller ε."),
     "C7": ("partly", "The failure mode is gone; what is left of the failures runs out of time. With guidance 97 % are reached."),
     "C8": ("partly", "V drops at the careless grasp; when the item then slips it has nothing left to lose, and rises. What is "
            "let go elsewhere is in part such a slip, in part, on FoldCollar, a mistake of its own that V misses."),
