@@ -315,7 +315,7 @@ def fig11(o):
 
 # ---------------------------------------------------------------- when the order of Fig. 11 holds
 
-# AWR at what is best in Fig. 11 and at another T; PPO within 15 % of its best there
+# AWR at what is best in Fig. 11 and at another T; PPO a fifth below its best (ε = 10000 rate×0.03)
 MAPPED = ("filtered imitation", "positives only", "AWR T=0.3", "AWR T=1", "PPO ε=100 rate×0.1")
 # From the base point (`map_settings`) one thing at a time, the worst data last.  After 20 steps of SFT π⁰ is hardly better than
 # π_pre, so about half of what it collects fails.  (With fewer, the first steps of AdamW, at the full rate, would break it.)
