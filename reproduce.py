@@ -21,7 +21,7 @@ run that other sources made is used as it is, with a warning.
 
 On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 18 for fig11 (its 25 policies
 beside RECAP's), 35 for map, 1 to 4 for each of the others.  So half an hour is one of fig7's tasks over five seeds (--only),
-or two seeds of fig11; what comes later goes on from there.
+or one seed of fig11; what comes later goes on from there.
 
 Tuning used seeds 0, 1, 2 and 21; the default seeds have never been tuned on.  ± is the standard error over seeds unless it says
 otherwise.
@@ -44,8 +44,8 @@ import sim_tasks
 from baselines import awr_loss, awr_weights, plain_loss, ppo_loss
 from claims import KINDS_OF_MISTAKES
 from data import load_dataset
-from experiments import (CACHE, RESULTS, Options, UsageError, data_of, digest, folder_of, make_runs, metrics_of, network_of, opened, read_json,
-                         row_of, rows_of, spread, table)
+from experiments import (CACHE, RESULTS, Options, UsageError, data_of, digest, folder_of, make_runs, metrics_of, network_of, opened,
+                         read_json, row_of, rows_of, spread, table)
 from runs import write_text
 from settings import QUICK, Settings
 from sim_tasks.arms import EDGE, NOTHING, World
@@ -130,7 +130,7 @@ def draw_knobs(o):
         rows, default = result["rows"]["policy"], next(iter(variants))
         ours = [key.split(" | ")[1] for key in rows if key.startswith(f"{default} | recap_")][::-1]            # guided first
         for row in variants if ours else ():
-            label = row if row != default else f"{name}: {row} (k = {ours[0][6]}, n = {len(result['seeds'])})"
+            label = row if row != default else f"{name}: {row} (k = {ours[0].split()[0].removeprefix('recap_')}, n = {len(result['seeds'])})"
             drawn[label] = {stage: claims.gain(rows, f"{row} | {stage}", f"{default} | {stage}") for stage in ours}
     if drawn:
         o.draw("ablations", plots.ratios, drawn, "throughput relative to the default, the first row of each knob; 95 % interval over seeds, "
@@ -252,7 +252,7 @@ def fig12(o):
 # T in standard deviations of A: on FoldShirt an effective number of 4, 4, 6, 34 and 82 % of the steps (RECAP calls a fifth positive);
 # below 0.3 the clip sets it: with T → 0 it is imitation of the best 5 %.
 # ε (paper: 0.01), and the learning rate as a share of the others': PPO is the only loss that can be minimised by ruin, and at the
-# full rate it is.  From ε = 100 on the penalty hardly binds any more
+# full rate it is
 TEMPERATURES = (0.1, 0.3, 0.5, 1.0, 2.0)
 PPO = ((1.0, 1.0), (0.01, 1.0), (1.0, 0.03), (0.01, 0.1), (0.1, 0.1), (1.0, 0.1), (3.0, 0.1), (10.0, 0.1), (30.0, 0.1),
        (100.0, 0.1), (1000.0, 0.1), (10_000.0, 0.1), (100.0, 0.03), (1000.0, 0.03), (10_000.0, 0.03),
@@ -318,7 +318,7 @@ def fig11(o):
 # AWR at what is best in Fig. 11 and at another T; PPO a fifth below its best (ε = 10000 rate×0.03)
 MAPPED = ("filtered imitation", "positives only", "AWR T=0.3", "AWR T=1", "PPO ε=100 rate×0.1")
 # From the base point (`map_settings`) one thing at a time, the worst data last.  After 20 steps of SFT π⁰ is hardly better than
-# π_pre, so about half of what it collects fails.  (With fewer, the first steps of AdamW, at the full rate, would break it.)
+# π_pre, so 30 to 40 % of what it collects fails.  (With fewer, the first steps of AdamW, at the full rate, would break it.)
 POINTS = {"base": {}, "1000 gradient steps": dict(policy_steps=1000), "7000 gradient steps": dict(policy_steps=7000),
           "50 episodes collected": dict(autonomous=38, corrected=12), "600 episodes collected": dict(autonomous=450, corrected=150),
           "pre-trained on the target alone": dict(pretraining_tasks="fold_shirt"), "20 steps of SFT": dict(sft_steps=20),
