@@ -207,22 +207,22 @@ class UsageError(ValueError):
 
 @dataclass
 class Options:
-    """Of the command line: which seeds and tasks, how many processes, and whether it is only to be quick."""
+    """Of the command line: which seeds and parts, how many processes, and whether it is only to be quick."""
     seeds: tuple
     jobs: int
     quick: bool
     only: list | None = None
 
-    def tasks(self, known, name):
-        """Those of `known` that --only asks for, all without it.
+    def parts(self, known, name):
+        """Those of `known` (tasks, points of the map) that --only asks for, all without it.
 
         UsageError if none is left, or if others will stay in results/NAME.json, whose seeds are not these.
         """
-        asked, old = [task for task in known if not self.only or task in self.only], self.read(name)
+        asked, old = [part for part in known if not self.only or part in self.only], self.read(name)
         if not asked:
             raise UsageError(f"--only: {' '.join(self.only)}, expected some of {', '.join(known)} for {name}")
         if old and set(old["rows"]) - set(asked) and self.only and old["seeds"] != list(self.seeds):
-            raise UsageError(f"--seeds: {tuple(self.seeds)}, expected {tuple(old['seeds'])} as for the other tasks in {name}.json")
+            raise UsageError(f"--seeds: {tuple(self.seeds)}, expected {tuple(old['seeds'])} as for the other parts in {name}.json")
         return asked
 
     def folder(self, kind):
@@ -231,12 +231,12 @@ class Options:
         return folder
 
     def read(self, name):
-        """results/NAME.json, or None.  {"seeds", "rows": {task or row: ...}}"""
+        """results/NAME.json, or None.  {"seeds", "rows": {part or row: ...}}"""
         path = os.path.join(self.folder(RESULTS), f"{name}.json")
         return read_json(path) if os.path.exists(path) else None
 
     def keep(self, name, rows):
-        """Write results/NAME.json; tasks that --only left out stay as they were.  -> rows"""
+        """Write results/NAME.json; parts that --only left out stay as they were.  -> rows"""
         if self.only and (old := self.read(name)):
             rows = old["rows"] | rows
         text = json.dumps({"seeds": list(self.seeds), "rows": rows}, indent=1)

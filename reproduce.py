@@ -14,14 +14,14 @@
     python reproduce.py all            all of the above
     python reproduce.py ablation NAME  one knob, or all (python reproduce.py ablation: their names)
 
-Options: --seeds 31 32 33 34 35 (the map: the first three), --jobs 2, --quick (smaller, no results), --only TASK ....
+Options: --seeds 31 32 33 34 35 (the map: the first three), --jobs 2, --quick (smaller, no results), --only TASK ... (of the map: POINT ...).
 Every run is kept under runs/cache by its settings, so what was interrupted goes on where it was, and stages that two
 runs have in common (pre-training, SFT, the first collection) are made once.  Delete runs/cache after changing the code: a
 run that other sources made is used as it is, with a warning.
 
-On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 18 for fig11 (its 25 policies
-beside RECAP's), 35 for map, 1 to 4 for each of the others.  So half an hour is one of fig7's tasks over five seeds (--only),
-or one seed of fig11; what comes later goes on from there.
+On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 18 for fig11 (its 26 policies
+beside RECAP's), 35 for map (5 with one point), 1 to 4 for each of the others.  So half an hour is one of fig7's tasks over five
+seeds, a point of the map over all of its (--only), or one seed of fig11; what comes later goes on from there.
 
 Tuning used seeds 0, 1, 2 and 21; the default seeds have never been tuned on.  ± is the standard error over seeds unless it says
 otherwise.
@@ -53,9 +53,6 @@ from sim_tasks.arms import EDGE, NOTHING, World
 SEEDS = (31, 32, 33, 34, 35)
 SEEDS_OF = {"map": SEEDS[:3]}
 ALL_TASKS = tuple(sim_tasks.TASKS)
-# the figures that --only can thin out
-TASKS_OF = {"fig7": ("fold_shirt", "fold_diverse", "espresso", "box"), "fig9": ("fold_shirt", "box"), "fig4": ALL_TASKS,
-            "cfg": ("fold_shirt", "box"), "checks": ALL_TASKS}
 
 
 # ---------------------------------------------------------------- knobs (Apps. E, F and the design's own)
@@ -201,7 +198,7 @@ def stages_figure(o, name, tasks, stages, **change):
 
 def fig7(o):
     """Figs. 7 and 8: throughput and success of every stage of the recipe; Fig. 8, right: of the box's own stages."""
-    result = stages_figure(o, "fig7", o.tasks(TASKS_OF["fig7"], "fig7"), RECIPE)
+    result = stages_figure(o, "fig7", o.parts(PARTS_OF["fig7"], "fig7"), RECIPE)
     o.draw("fig7", plots.bars, result)
     if "box" in result:
         o.draw("fig8_box", plots.stage_bars, result["box"], [stage.subtask for stage in sim_tasks.TASKS["box"].stages])
@@ -210,7 +207,7 @@ def fig7(o):
 def checks(o):
     """Not in the paper: what tells that a run is in order.  V against returns, labels against what one sees, ℓ̂, corrections."""
     result = {}
-    for task in o.tasks(TASKS_OF["checks"], "checks"):
+    for task in o.parts(PARTS_OF["checks"], "checks"):
         group = [settings_for(task, seed, o.quick) for seed in o.seeds]
         folders, K = make_runs(group, o.jobs), group[0].iterations
         reports = [metrics_of(folder) for folder in folders]
@@ -235,7 +232,7 @@ FIG9_SHIRT = dict(autonomous=200, corrected=0, positive=0.1)
 def fig9(o):
     """Figs. 9 and 10: over two iterations; FoldShirt from autonomous data only with 10 % positive, Box with corrections."""
     panels = {"fold_shirt": ("fig9_shirt", "autonomous data only, 10 % positive", FIG9_SHIRT), "box": ("fig9_box", "with corrections", {})}
-    for task in o.tasks(TASKS_OF["fig9"], "fig9"):
+    for task in o.parts(PARTS_OF["fig9"], "fig9"):
         name, _, change = panels[task]
         stages_figure(o, name, (task,), (("offline_rl_sft", 1.0),), **change)
     o.draw("fig9", plots.bars, {f"{task}, {what}": result["rows"][task] for task, (name, what, _) in panels.items() if (result := o.read(name))})
@@ -255,7 +252,7 @@ def fig12(o):
 # full rate it is
 TEMPERATURES = (0.1, 0.3, 0.5, 1.0, 2.0)
 PPO = ((1.0, 1.0), (0.01, 1.0), (1.0, 0.03), (0.01, 0.1), (0.1, 0.1), (1.0, 0.1), (3.0, 0.1), (10.0, 0.1), (30.0, 0.1),
-       (100.0, 0.1), (1000.0, 0.1), (10_000.0, 0.1), (100.0, 0.03), (1000.0, 0.03), (10_000.0, 0.03),
+       (100.0, 0.1), (1000.0, 0.1), (10_000.0, 0.1), (100.0, 0.03), (1000.0, 0.03), (10_000.0, 0.03), (100_000.0, 0.03),
        (1000.0, 0.01), (100.0, 0.3))
 
 
@@ -315,8 +312,8 @@ def fig11(o):
 
 # ---------------------------------------------------------------- when the order of Fig. 11 holds
 
-# AWR at what is best in Fig. 11 and at another T; PPO a fifth below its best (ε = 10000 rate×0.03)
-MAPPED = ("filtered imitation", "positives only", "AWR T=0.3", "AWR T=1", "PPO ε=100 rate×0.1")
+# AWR and PPO at what is best in Fig. 11, AWR at another T, too
+MAPPED = ("filtered imitation", "positives only", "AWR T=0.3", "AWR T=1", "PPO ε=10000 rate×0.03")
 # From the base point (`map_settings`) one thing at a time, the worst data last.  After 20 steps of SFT π⁰ is hardly better than
 # π_pre, so 30 to 40 % of what it collects fails.  (With fewer, the first steps of AdamW, at the full rate, would break it.)
 POINTS = {"base": {}, "1000 gradient steps": dict(policy_steps=1000), "7000 gradient steps": dict(policy_steps=7000),
@@ -334,22 +331,22 @@ def map_of_methods(o):
 
     The best of AWR's T is chosen by the very episodes that are shown, which favours AWR a little.
     """
-    points = list(POINTS.items())[::3 if o.quick else 1]
-    groups = {point: [map_settings(seed, o.quick, **change) for seed in o.seeds] for point, change in points}
+    points = o.parts(tuple(POINTS)[::3 if o.quick else 1], "map")
+    groups = {point: [map_settings(seed, o.quick, **POINTS[point]) for seed in o.seeds] for point in points}
     make_runs([s for group in groups.values() for s in group], o.jobs, partial(extract, names=MAPPED))
-    result, drawn = {}, {}
+    result, drawn, n = {}, {}, len(o.seeds)
     for point, group in groups.items():
         folders, s = [folder_of(s) for s in group], group[0]
         rows = rows_of(folders, [("supervised_sft", 1.0), ("offline_rl_sft", 1.0), ("recap_1", 1.0), ("recap_1", s.beta)])
         rows |= {name: row_of(folders, file_of(name)) for name in MAPPED}
         failed = spread([np.mean([not e.success for e in load_dataset(f"{folder}/D_1.npz")]) for folder in folders])
-        result[point], best = {"failed": failed, "rows": rows}, claims.best_of(rows, "AWR")
         label = f"{point}\n{s.autonomous} + {s.corrected} corrected, {100 * failed['mean']:.0f} % failed; {s.policy_steps} steps"
-        drawn[label] = {name: claims.gain(rows, name, best) for name in (f"recap_1 β={s.beta:g}", "recap_1 β=1", *MAPPED)}
-        print(f"\n{label}; n = {len(o.seeds)} seeds {tuple(o.seeds)}, {s.episodes} evaluation episodes each; × of {best}")
-        print(table(rows, base=best))
-    o.keep("map", result)
-    n = len(o.seeds)
+        result[point] = {"label": label, "failed": failed, "rows": rows}
+        print(f"\n{label}; n = {n} seeds {tuple(o.seeds)}, {s.episodes} evaluation episodes each")
+        print(table(rows, base=claims.best_of(rows, "AWR")))
+    for x in o.keep("map", result).values():
+        best = claims.best_of(x["rows"], "AWR")
+        drawn[x["label"]] = {name: claims.gain(x["rows"], name, best) for name in (f"recap_1 β={s.beta:g}", "recap_1 β=1", *MAPPED)}
     o.draw("map", plots.ratios, drawn, "throughput relative to the best AWR, " + (
         f"95 % interval over n = {n} seeds; filled: it excludes 1" if n > 1 else "n = 1 seed: no interval"))
 
@@ -426,7 +423,7 @@ def value_checks(run):
 
 def fig4(o):
     """Figs. 4 and 13: V along episodes of five tasks, with the AUC of its drops for the simulator's record of mistakes, by kind."""
-    groups = {task: [settings_for(task, seed, o.quick) for seed in o.seeds] for task in o.tasks(TASKS_OF["fig4"], "fig4")}
+    groups = {task: [settings_for(task, seed, o.quick) for seed in o.seeds] for task in o.parts(PARTS_OF["fig4"], "fig4")}
     make_runs([s for group in groups.values() for s in group], o.jobs, value_checks)
     result = {}
     for task, group in groups.items():
@@ -478,7 +475,7 @@ def edges(s, policy, episodes, n=2000):
 def cfg(o):
     """App. E: guidance from β = 0 (unconditional) to 5: success, throughput, and how near actions come to the edge."""
     result = {}
-    for task in o.tasks(TASKS_OF["cfg"], "cfg"):
+    for task in o.parts(PARTS_OF["cfg"], "cfg"):
         group = [settings_for(task, seed, o.quick) for seed in o.seeds]
         folders, K = make_runs(group, o.jobs, sweep_beta), group[0].iterations
         rows = rows_of(folders, [(f"recap_{K}", beta) for beta in BETAS])
@@ -559,6 +556,9 @@ def write_claims(o):
 FIGURES_OF = {"fig7": fig7, "fig9": fig9, "fig11": fig11, "fig12": fig12, "fig4": fig4, "cfg": cfg, "generalist": generalist,
               "map": map_of_methods, "counts": counts, "checks": checks, "claims": write_claims}
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
+# what --only can choose from: tasks, of the map points
+PARTS_OF = {"fig7": ("fold_shirt", "fold_diverse", "espresso", "box"), "fig9": ("fold_shirt", "box"), "fig4": ALL_TASKS,
+            "cfg": ("fold_shirt", "box"), "checks": ALL_TASKS, "map": tuple(POINTS)}
 KNOBS = {name: partial(ablation, name) for name in ABLATIONS} | {"web": web, "start": start}
 
 
@@ -578,7 +578,8 @@ def main(argv=None):
     parser.add_argument("--seeds", type=integer(0), nargs="+")
     parser.add_argument("--jobs", type=integer(1), default=2)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", nargs="+", choices=ALL_TASKS, help=f"tasks, of {', '.join(TASKS_OF)}")
+    parser.add_argument("--only", nargs="+", choices=[*ALL_TASKS, *POINTS],
+                        help=f"tasks of {', '.join(name for name in PARTS_OF if name != 'map')}; points of the map")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)         # as in the runs: another number rounds differently
     known = KNOBS if args.what == "ablation" else FIGURES_OF
@@ -587,10 +588,10 @@ def main(argv=None):
         if asked not in (*known, "all"):
             raise UsageError(f"ablation: {asked}, expected all or one of {', '.join(known)}")
         names = [name for name in (known if asked == "all" else [asked])
-                 if not args.only or set(args.only) & set(TASKS_OF.get(name, ()))]
+                 if not args.only or set(args.only) & set(PARTS_OF.get(name, ()))]
         if not names:
-            raise UsageError(f"--only: {' '.join(args.only)}, expected tasks that {asked} has; "
-                             + "; ".join(f"{name}: {' '.join(tasks)}" for name, tasks in TASKS_OF.items()))
+            raise UsageError(f"--only: {' '.join(args.only)}, expected some that {asked} has; "
+                             + "; ".join(f"{name}: {', '.join(parts)}" for name, parts in PARTS_OF.items()))
         for name in names:
             known[name](Options(tuple(args.seeds or SEEDS_OF.get(name, SEEDS)), args.jobs, args.quick, args.only))
     except UsageError as error:

@@ -208,7 +208,7 @@ def fig7(gain):
     before, after = row([0.7, 0.72, 0.69], [100, 102, 98]), row([0.9, 0.91, 0.92], [100 * gain, 103 * gain, 97 * gain])
     rows = {"supervised β=1": row([0.3] * 3, [40, 42, 38]), "supervised_sft β=1": row([0.5] * 3, [60, 61, 59]),
             "rl_pretrained β=1": row([0.6] * 3, [80, 82, 79]), claims.SFT: before, "recap_1 β=1": after, "recap_2 β=1": after, "recap_2 β=1.5": after}
-    return {"seeds": [1, 2, 3], "rows": {task: rows for task in reproduce.TASKS_OF["fig7"]}}
+    return {"seeds": [1, 2, 3], "rows": {task: rows for task in reproduce.PARTS_OF["fig7"]}}
 
 
 def verdict(text, number):
@@ -251,23 +251,23 @@ def test_quick_results_do_not_replace_real_ones_and_only_keeps_the_others(tmp_pa
     assert Options((1, 2), 1, False, ["box"]).keep("fig7", {"box": 3}) == {"box": 3, "espresso": 2}
     known = ("box", "espresso")
     with pytest.raises(UsageError, match=r"--seeds: \(1, 3\), expected \(1, 2\)"):             # other seeds do not mix
-        Options((1, 3), 1, False, ["box"]).tasks(known, "fig7")
-    assert Options((1, 3), 1, False).tasks(known, "fig7") == Options((1, 3), 1, False, [*known]).tasks(known, "fig7") == [*known]
+        Options((1, 3), 1, False, ["box"]).parts(known, "fig7")
+    assert Options((1, 3), 1, False).parts(known, "fig7") == Options((1, 3), 1, False, [*known]).parts(known, "fig7") == [*known]
 
 
 def test_only_wants_tasks_that_the_figure_has(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert Options((1,), 1, True).tasks(("box", "espresso"), "fig7") == ["box", "espresso"]
-    assert Options((1,), 1, True, ["fold_shirt", "box"]).tasks(("box", "espresso"), "fig7") == ["box"]
+    assert Options((1,), 1, True).parts(("box", "espresso"), "fig7") == ["box", "espresso"]
+    assert Options((1,), 1, True, ["fold_shirt", "box"]).parts(("box", "espresso"), "fig7") == ["box"]
     with pytest.raises(UsageError, match="--only: fold_shirt, expected some of box, espresso for fig7"):
-        Options((1,), 1, True, ["fold_shirt"]).tasks(("box", "espresso"), "fig7")
+        Options((1,), 1, True, ["fold_shirt"]).parts(("box", "espresso"), "fig7")
     ran = []
     for name in reproduce.FIGURES_OF:
         monkeypatch.setitem(reproduce.FIGURES_OF, name, lambda o, name=name: ran.append((name, o.only)))
     assert reproduce.main(["all", "--only", "espresso"]) == 0                               # of all, those that have the task
     assert ran == [(name, ["espresso"]) for name in ("fig7", "fig4", "checks")]
     assert reproduce.main(["fig11", "--only", "fold_shirt"]) == reproduce.main(["cfg", "--only", "espresso"]) == 2
-    assert "--only: espresso, expected tasks that cfg has" in capsys.readouterr().err and len(ran) == 3
+    assert "--only: espresso, expected some that cfg has" in capsys.readouterr().err and len(ran) == 3
 
 
 @pytest.mark.parametrize("option, value", [("--seeds", "-1"), ("--seeds", "x"), ("--jobs", "0")])
