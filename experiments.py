@@ -1,6 +1,6 @@
 """Experiments: runs kept under runs/cache by their settings, in parallel; their numbers over seeds; where results are written.
 
-reproduce.py says what is run and drawn, this module how.  Stages that two runs have in common (pre-training, SFT, the first
+reproduce.py and ablations.py say what is run and drawn, this module how.  Stages that two runs have in common (pre-training, SFT, the first
 collection) are made once: `SHARED` says which settings a stage's file depends on.
 """
 import contextlib
@@ -23,7 +23,7 @@ import recap
 from claims import failures, ratio, text_of
 from data import load_dataset, load_network
 from runs import Run, write_text
-from settings import Settings
+from settings import QUICK, Settings
 
 CACHE, RESULTS, FIGURES = "runs/cache", "results", "figures"
 QUICK_RESULTS = "runs/quick"              # --quick shows that everything runs; its figures are no results
@@ -42,6 +42,13 @@ SHARED = {"D_demo": PRETRAINING, "V_pre": PRETRAINING, "pi_pre": PRETRAINING, "s
 
 
 # ---------------------------------------------------------------- runs: cached, shared, in parallel
+
+def sized(change, quick):
+    """Settings of one row; with --quick in its size: numbers of episodes and steps shrink as QUICK's, so rows still differ."""
+    full, scale = asdict(Settings()), set(QUICK) - {"iterations", "episodes"}
+    shrink = lambda key, x: min(x, max(1, round(x * QUICK[key] / full[key]))) if key in scale else x
+    return QUICK | {key: shrink(key, x) for key, x in change.items() if key != "episodes"} if quick else change
+
 
 def digest(*things):
     return hashlib.sha256(json.dumps(things, sort_keys=True).encode()).hexdigest()[:12]

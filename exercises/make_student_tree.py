@@ -14,7 +14,7 @@ from pathlib import Path
 from syllabus import numbered
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("reproduce.py", "experiments.py", "benchmark.py")      # what makes our results; no exercise needs it
+OURS = ("reproduce.py", "ablations.py", "experiments.py", "benchmark.py")      # what makes our results; no exercise needs it
 UNSEEN = shutil.ignore_patterns("__pycache__", "*.pyc", ".pytest_cache")
 
 

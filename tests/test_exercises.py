@@ -98,7 +98,7 @@ def test_no_solution_is_left_in_the_student_tree(student):
         statements = [dump for dump in body(ROOT, part.function) if dump.count("(") >= 16]        # nodes, about
         assert not [given[dump] for dump in statements if dump in given], part.function
     assert {path.name for path in student.iterdir()} >= {"README.md", "requirements.txt", "pytest.ini", "sim_tasks", "exercises"}
-    assert not {"tests", "notebooks", "results", "reproduce.py", "experiments.py"} & {path.name for path in student.iterdir()}
+    assert not {"tests", "notebooks", "results", "reproduce.py", "ablations.py", "experiments.py"} & {path.name for path in student.iterdir()}
     assert {path.name for path in (student / "exercises").iterdir()} == {"tests", "syllabus.py", "grade.py"}
 
 

@@ -14,12 +14,12 @@ import torch
 
 import claims
 import recap
+from ablations import ABLATIONS
 from backbone import PROMPT_LENGTH, SUBTASK_LENGTH
 from baselines import spo_loss
 from experiments import Options
 from policy import PolicyConfig, VLA, draw_noise, flow_matching_loss, guided, integrate, noised, predict_subtask, sample_actions
 from recap import advantages, indicators, returns, rewards, threshold
-from reproduce import ABLATIONS
 from settings import Settings
 from value import ValueConfig, discretize, support
 

@@ -1,4 +1,4 @@
-"""reproduce.py, experiments.py and claims.py: intervals, shared files, the record of mistakes, verdicts."""
+"""reproduce.py, ablations.py, experiments.py and claims.py: intervals, shared files, the record of mistakes, verdicts."""
 import filecmp
 import json
 import math
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import ablations
 import claims
 import experiments
 import recap
@@ -88,19 +89,19 @@ TINY = dict(task="fold_collar", iterations=1, demonstrations=4, autonomous=5, co
 
 
 def test_rows_differ_with_quick_too_and_without_it_are_what_they_say():
-    groups = {name: [common | change for change in rows.values()] for name, (_, common, rows) in reproduce.ABLATIONS.items()}
+    groups = {name: [common | change for change in rows.values()] for name, (_, common, rows) in ablations.ABLATIONS.items()}
     groups["map"] = list(reproduce.POINTS.values())
     for name, rows in groups.items():
         base = dict(iterations=1, episodes=500)
-        small = [json.dumps(asdict(Settings(**reproduce.sized(base | row, True))), sort_keys=True) for row in rows]
+        small = [json.dumps(asdict(Settings(**experiments.sized(base | row, True))), sort_keys=True) for row in rows]
         assert len(set(small)) == len(rows), name
         for row in rows:
-            full = asdict(Settings(**reproduce.sized(base | row, False)))
+            full = asdict(Settings(**experiments.sized(base | row, False)))
             assert all(full[key] == x for key, x in (base | row).items()) and full == asdict(Settings(**(base | row)))
     asked = dict(iterations=2, autonomous=300, corrected=0, policy_steps=1, dropout=0.1, episodes=500)
-    quick = reproduce.sized(asked, True)
-    assert {key: quick[key] for key in asked} == asked | dict(autonomous=40, episodes=reproduce.QUICK["episodes"])
-    assert quick["sft_steps"] == reproduce.QUICK["sft_steps"]
+    quick = experiments.sized(asked, True)
+    assert {key: quick[key] for key in asked} == asked | dict(autonomous=40, episodes=experiments.QUICK["episodes"])
+    assert quick["sft_steps"] == experiments.QUICK["sft_steps"]
 
 
 def test_the_points_of_the_map_are_what_their_names_say():
@@ -290,8 +291,8 @@ def test_the_picture_of_the_knobs_compares_each_row_with_the_first_of_its_knob(t
     monkeypatch.chdir(tmp_path)
     o, drawn = Options((1, 2), 1, False), []
     monkeypatch.setattr(Options, "draw", lambda self, name, function, groups, title: drawn.append((name, groups)))
-    monkeypatch.setitem(reproduce.ABLATIONS, "lookahead", ("", {}, {"N = 10": {}, "N = 1": dict(lookahead=1)}))
-    reproduce.draw_knobs(o)
+    monkeypatch.setitem(ablations.ABLATIONS, "lookahead", ("", {}, {"N = 10": {}, "N = 1": dict(lookahead=1)}))
+    ablations.draw_knobs(o)
     assert not drawn
     plain, guided = {"N = 10": (100, 200), "N = 1": (200, 400)}, {"N = 10": (200, 200), "N = 1": (300, 300)}
     o.keep("ablation_lookahead", {"policy": {f"{n} | {stage}": row([0.5, 0.5], x[n]) for n in plain for stage, x in (
@@ -299,7 +300,7 @@ def test_the_picture_of_the_knobs_compares_each_row_with_the_first_of_its_knob(t
     o.keep("ablation_cameras", {"policy": {f"{c} | rl_pretrained β=1": row([0.5], [1]) for c in ("all three", "base only")}})
     o.keep("ablation_restart", {"policy": {f"{r} | recap_2 β=1": row([0.5, 0.5], x) for r, x in (
         ("from π_pre", (10, 10)), ("from π^{k-1}", (5, 5)))}})
-    reproduce.draw_knobs(o)
+    ablations.draw_knobs(o)
     (name, groups), = drawn
     got = {label: {stage: pytest.approx(x["ratio"]) for stage, x in group.items()} for label, group in groups.items()}
     assert name == "ablations" and got == {
@@ -339,7 +340,7 @@ def test_all_and_ablation_all_run_everything_once_with_their_own_seeds(monkeypat
     assert dict(ran)["map"] == (31, 32, 33) and dict(ran)["fig7"] == (31, 32, 33, 34, 35)
     ran.clear()
     assert reproduce.main(["ablation", "all", "--seeds", "5"]) == 0
-    assert ran == [(name, (5,)) for name in (*reproduce.ABLATIONS, "web", "start")]
+    assert ran == [(name, (5,)) for name in (*ablations.ABLATIONS, "web", "start")]
     ran.clear()
     assert reproduce.main(["fig8"]) == 0 and [name for name, _ in ran] == ["fig7"]
     assert reproduce.main(["ablation"]) == 2
@@ -391,4 +392,4 @@ def test_a_cached_run_is_the_run_of_the_command_line(tmp_path, monkeypatch):
     # another β takes over what was trained, and V alone is the run's V
     third = experiments.make_runs([Settings(**(TINY | dict(positive=0.3, beta=3.0)))], 1)[0]
     assert filecmp.cmp(os.path.join(third, "pi_1.npz"), os.path.join(folders[1], "pi_1.npz"), shallow=False)
-    assert reproduce.value_alone(settings[1])["train_loss"] == experiments.metrics_of(folders[1])["value"]["V_pre"]["train_loss"]
+    assert ablations.value_alone(settings[1])["train_loss"] == experiments.metrics_of(folders[1])["value"]["V_pre"]["train_loss"]
