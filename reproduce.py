@@ -19,7 +19,7 @@ Every run is kept under runs/cache by its settings, so what was interrupted goes
 runs have in common (pre-training, SFT, the first collection) are made once.  Delete runs/cache after changing the code: a
 run that other sources made is used as it is, with a warning.
 
-On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 18 for fig11 (its 26 policies
+On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 18 for fig11 (its 27 policies
 beside RECAP's), 35 for map (5 with one point), 1 to 4 for each of the others.  So half an hour is one of fig7's tasks over five
 seeds, a point of the map over all of its (--only), or one seed of fig11; what comes later goes on from there.
 
@@ -28,6 +28,7 @@ otherwise.
 """
 import argparse
 import copy
+import math
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -134,12 +135,12 @@ def fig12(o):
 
 # T in standard deviations of A: on FoldShirt an effective number of 4, 4, 6, 34 and 82 % of the steps (RECAP calls a fifth positive);
 # below 0.3 the clip sets it: with T → 0 it is imitation of the best 5 %.
-# ε (paper: 0.01), and the learning rate as a share of the others': PPO is the only loss that can be minimised by ruin, and at the
+# ε (paper: 0.01; inf: no penalty), and the learning rate as a share of the others': PPO is the only loss that can be minimised by ruin, and at the
 # full rate it is
 TEMPERATURES = (0.1, 0.3, 0.5, 1.0, 2.0)
 PPO = ((1.0, 1.0), (0.01, 1.0), (1.0, 0.03), (0.01, 0.1), (0.1, 0.1), (1.0, 0.1), (3.0, 0.1), (10.0, 0.1), (30.0, 0.1),
        (100.0, 0.1), (1000.0, 0.1), (10_000.0, 0.1), (100.0, 0.03), (1000.0, 0.03), (10_000.0, 0.03), (100_000.0, 0.03),
-       (1000.0, 0.01), (100.0, 0.3))
+       (math.inf, 0.03), (1000.0, 0.01), (100.0, 0.3))
 
 
 def methods(A, positive, success, reference):

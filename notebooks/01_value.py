@@ -145,8 +145,8 @@ except ValueError as error:
 # %% [markdown]
 # All three train without complaint. Bug 1 predicts "success now" everywhere. Bug 2 stretches the scale: about
 # half a bin too low at one end and too high at the other. It is small, but an advantage is a small difference
-# of values, too. Bug 3 values the worst failures as near successes, because Python counts negative indices
-# from the end.
+# of values, too. Bug 3 values the worst failures as near successes where the loss looks up `log_p[row, index]`,
+# because Python counts negative indices from the end (`cross_entropy` would refuse them).
 #
 # ## 4. What minimises Eq. 1
 #
@@ -368,11 +368,11 @@ for outcome, kind in (("successes", True), ("failures", False)):
           f"its mean at the last step {np.mean(last):.2f}")
 
 # %% [markdown]
-# V rises where a stage is done and where a grasp is a good one, and it falls where a half slips and springs
-# back: slips happen in successes as well, where there is time to try again. The failure on the right ran out
-# of time, and at its last step V still expects a success soon: the observation holds no clock, so **V cannot
-# see the time limit coming**. That is why so few failures show a drop. The paper's V reads images and the
-# prompt, no clock either.
+# V rises where a half is grasped well or put down. It falls at a careless grasp (at 12.2 s on the right), not
+# at the slip that follows (at 13 s), where it rises: it knew since the grasp. Careless grasps happen in
+# successes as well, where there is time to try again. The failure on the right ran out of time, and at its
+# last step V still expects a success soon: the observation holds no clock, so **V cannot see the time limit
+# coming**. That is why so few failures show a drop. The paper's V reads images and the prompt, no clock either.
 #
 # ## Change this line and see
 #

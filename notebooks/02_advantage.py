@@ -157,14 +157,14 @@ print(f"last {N} steps of a failure: mean A {mean_at(right, final):+.3f}; "
 #
 # Two things about the right figures. Before a takeover A is not below zero: the operator's help comes within
 # the N steps and is credited to the policy's last steps. And the last steps of a failure come out slightly
-# *positive*: where an episode ends in failure R' is near −1/2, and V, which sees no clock and no failure
-# coming, expected less of such a view. No bug, but a weakness of such labels.
+# *positive*: where an episode ends in failure R' is near −1/2, and V, which sees no clock and so not that the
+# failure is now, expected less of such a view. No bug, but a weakness of such labels.
 #
 # ## 4. The threshold $\epsilon_\ell$
 #
 # App. F: "approximately 30 % of the demonstration data has *positive* advantage" in pre-training, about 40 %
 # of the rollouts in fine-tuning (10 % for t-shirts and shorts). So $\epsilon_\ell$ is the 70 % quantile, not
-# the 30 % one. (Sec. V-D speaks of the "30 % percentile of the *values*"; the two contradict, we follow App.
+# the 30 % one. (Sec. V-D speaks of the "30% percentile of values"; the two contradict, we follow App.
 # F.)
 
 # %%
@@ -245,8 +245,8 @@ for e, part in zip((edge_first[0], saved[-1]), figure.subfigures(1, 2)):
 #
 # ## 6. Corrections are True (Sec. IV-B)
 #
-# "We found it useful to force $I_t$ = True for actions provided as human corrections." What if they were
-# judged like all others?
+# "We found it useful to force $I_t$ = True (i.e., positive) for actions provided as human corrections during
+# autonomous rollouts." What if they were judged like all others?
 
 # %%
 hand = np.concatenate([e.intervention for e in corrected])

@@ -141,8 +141,8 @@ for steps in (1, 2, 5, 10, 50):
 
 # %% [markdown]
 # One step: the mean, where no demonstrator has ever been (the robot hits the obstacle). Five steps, the
-# default of this project, are at a mode nearly always, a little too narrow; more steps refine the spread.
-# (This is the error of Euler's steps alone; the field is exact.)
+# default of this project, are at a mode nearly always, a little too narrow; fifty bring the spread nearly
+# right. (This is the error of Euler's steps alone; the field is exact.)
 #
 # ## 4. What the loss weighs
 #

@@ -53,9 +53,9 @@ for ax, (name, picture) in zip(axes, pictures.items()):
     ax.set(xticks=[], yticks=[], title=f"{name}, {len(picture)} px")
 
 # %% [markdown]
-# The left picture is for people. The other three are what `--vision` reads: 24 pixels a side (paper: 448),
-# and each is cut into nine patches of 8 x 8, one token each: 27 tokens. The head of `sim_tasks/cameras.py`
-# says what the spots mean.
+# The left picture is for people. The other three are what `--vision` reads: 24 pixels a side (π₀.₆, by its
+# model card: 448), and each is cut into nine patches of 8 x 8, one token each: 27 tokens. The head of
+# `sim_tasks/cameras.py` says what the spots mean.
 #
 # By default the network reads what a perfect detector would see in them instead: four keypoints with 20
 # numbers each. The most telling columns of this step:

@@ -308,7 +308,7 @@ plots.learning_curve(metrics, plt.figure(figsize=(9, 3.4), layout="constrained")
 plt.show()
 
 # %%
-before, after = stages[1], stages[2]
+before, after = stages[-3], stages[-2]
 difference = after["success"] - before["success"]
 error = np.hypot(after["success_se"], before["success_se"])
 print(f"RECAP k=1 at beta = 1 minus offline RL + SFT: {100 * difference:+.0f} points of success, "
@@ -317,8 +317,8 @@ assert difference > 3 * error
 
 # %% [markdown]
 # The standard error here is that of 200 episodes; it says nothing of other training seeds, and seeds differ
-# by more. (The README's FoldCollar table, three seeds, full size, no corrections: 34.1 ± 6.2 % before, 83.2
-# ± 2.0 % after one iteration, ± over seeds.)
+# by more. (`python reproduce.py fig12`, five seeds, full size, no corrections: 40.8 ± 6.1 % before, 87.5 ±
+# 2.8 % after one iteration, ± over seeds.)
 #
 # ## Look at it
 #

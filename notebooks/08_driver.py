@@ -5,8 +5,8 @@
 # chunks). Code: `hardware.py`, `adapters.py`.
 #
 # You will see what stands between a policy and two arms: a protocol, limits that hold, a loop at 50 Hz that
-# runs for some ten seconds in real time, an operator who takes over, the episode that is recorded and the
-# labels that follow from it. About a minute, of which ten seconds are the loop's waiting.
+# runs for some fifteen seconds in real time, an operator who takes over, the episode that is recorded and the
+# labels that follow from it. About a minute, of which fifteen seconds are the loop's waiting.
 #
 # Sections 1 to 3 give the same numbers everywhere. From section 4 on a clock takes part: what you see there
 # is one run on one machine, and yours will differ in its milliseconds, and a little in what the arms do.
@@ -259,7 +259,7 @@ sent_at, sent = np.array(run.sent_at) - first, run.episodes[0].actions[:, 0]
 shown = (sent_at > -0.1) & (sent_at < 0.85)
 fig, ax = plt.subplots(figsize=(10, 3.6), layout="constrained")
 ax.plot(sent_at[shown], sent[shown], "o-", color="black", lw=1, ms=4, label="sent")
-for k, (begun, there, chunk, n) in enumerate(x for x in asked if 0 <= x[0] - first < 0.7):
+for k, (begun, there, chunk, n) in enumerate(x for x in asked if 0 <= x[0] - first < 0.82):
     x, colour = begun - first + 0.02 * np.arange(8), (BLUE, VERMILLION, GREEN, PURPLE)[k % 4]
     ax.plot(x, chunk[:, 0], "-", color=colour, lw=2, label="a chunk" if k == 0 else None)
     ax.plot(x[:n], chunk[:n, 0], "s", color=colour, ms=10, mfc="none", label="frozen" if k == 0 else None)
@@ -271,10 +271,11 @@ ax.set(xlabel="time (s); bars at the bottom: the policy computes", ylabel="left 
 ax.legend(frameon=False, fontsize=9, ncol=3);
 
 # %% [markdown]
-# The squares are the frozen prefix: the two actions that are sent while the chunk is being computed (they
-# have the heights of two black dots, up to a tick later). From there the arm changes over to the new chunk
-# without a jump. A chunk without squares was asked for while the operator had control: what he will do,
-# nobody knows. Where the dots leave all lines, he moved the arm, or a limit bounded the command.
+# The squares are the frozen prefix: the two actions planned for the ticks in which the chunk is computed (the
+# heights of two black dots, up to a tick later, unless a limit bounds the command, as at the start of an
+# episode). From there the arm changes over to the new chunk without a jump. A chunk without squares is an
+# episode's first, or was asked for while the operator had control: what he will do, nobody knows. Where the
+# dots leave all lines, he moved the arm, or a limit bounded the command.
 
 # %% [markdown]
 # ## 5. A takeover
@@ -293,7 +294,7 @@ for ax, first, arm in zip(axes, (0, 3), ("left", "right")):
     for begins, ends in zip(takes, gives):
         ax.axvspan(begins, ends, facecolor=VERMILLION, alpha=0.2, lw=0)
     ax.set_ylabel(f"{arm} arm (rad)")
-axes[0].legend(ncol=3, frameon=False, fontsize=8, loc="upper right")
+fig.legend(*axes[0].get_legend_handles_labels(), ncol=3, frameon=False, fontsize=9, loc="outside lower center")
 axes[0].set_title("shaded: the operator is in control (dots: measured)")
 axes[1].set_xlabel("command (50 per second)");
 
@@ -379,7 +380,7 @@ for begins, ends in zip(takes, gives):
 
 # %% [markdown]
 # ## 8. A real robot
-# Nothing above knows that the arms are simulated. Behind the driver goes anything with the seven names of
+# Nothing above knows that the arms are simulated. Behind the driver goes anything with the nine names of
 # section 1; `adapters.py` has `LeRobotRobot` for LeRobot's bimanual followers (degrees become radians, 0-100
 # becomes 0-1) and `LeaderArm` for a leader arm with its events (intervention, success, failure, record
 # again):
