@@ -48,7 +48,7 @@ def _negative_bound(policy, batch, omega, eta):
 def spo_loss(log_ratio, advantages, epsilon):
     """Eq. (11), one brace, to minimise: -mean(r A - |A| (r - 1)² / (2ε)), r = exp(log_ratio).
 
-    log_ratio, advantages (B,); epsilon > 0: the trust region.  For a fixed A the minimum lies at r = 1 + ε sign(A):
+    log_ratio, advantages (B,); epsilon > 0: the trust region (inf: none).  For a fixed A the minimum lies at r = 1 + ε sign(A):
     better actions are to become 1 + ε times as likely, worse ones 1 - ε times.  -> scalar
     """
     if not epsilon > 0:

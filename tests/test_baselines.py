@@ -186,6 +186,12 @@ def test_spo_has_its_minimum_at_the_edge_of_the_trust_region(advantage, epsilon)
         assert loss(r) == pytest.approx(-(r * advantage - abs(advantage) / (2 * epsilon) * (r - 1) ** 2))
 
 
+def test_without_a_trust_region_spo_is_linear_in_the_ratio():
+    """epsilon = inf: -mean(r A), the policy gradient with its ratio."""
+    x, A = torch.tensor([0.3, -2.0, 9.0]).double(), torch.tensor([1.0, 0.5, -0.7]).double()
+    assert spo_loss(x, A, math.inf).item() == pytest.approx(-(1.349858807576 + 0.5 * 0.135335283237 - 0.7 * 8103.083927575384) / 3)
+
+
 def test_spo_refuses_a_trust_region_that_is_none():
     for epsilon in (0.0, -0.1, math.nan):
         with pytest.raises(ValueError, match="epsilon"):
