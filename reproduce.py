@@ -16,10 +16,10 @@
 
 Options: --seeds 31 32 33 34 35 (the map: the first three), --jobs 2, --quick (smaller, no results), --only TASK ... (map: POINT ...).
 Every run is kept under runs/cache by its settings, so what was interrupted goes on where it was, and stages that two
-runs have in common (pre-training, SFT, the first collection) are made once.  Delete runs/cache after changing the code: a
-run that other sources made is used as it is, with a warning.
+runs have in common (pre-training, SFT, the first collection) are made once.  Delete runs/cache after changing the code:
+what is there is used as it is (with a warning if a run's own sources changed, without one if this file did).
 
-On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 18 for fig11 (its 29 policies
+On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 20 for fig11 (its 29 policies
 beside RECAP's), 35 for map (5 with one point), 1 to 4 for each of the others.  So half an hour is one of fig7's tasks over five
 seeds, a point of the map over all of its (--only), or one seed of fig11; what comes later goes on from there.
 
@@ -122,7 +122,9 @@ def fig9(o):
     for task in o.parts(PARTS_OF["fig9"], "fig9"):
         name, _, change = panels[task]
         stages_figure(o, name, (task,), (("offline_rl_sft", 1.0),), **change)
-    o.draw("fig9", plots.bars, {f"{task}, {what}": result["rows"][task] for task, (name, what, _) in panels.items() if (result := o.read(name))})
+    drawn = {f"{task}, {what}": result["rows"][task] for task, (name, what, _) in panels.items()
+             if (result := o.read(name)) and result["seeds"] == list(o.seeds)}
+    o.draw("fig9", plots.bars, drawn)
 
 
 def fig12(o):
@@ -218,7 +220,7 @@ def map_of_methods(o):
 
     The best of AWR's T is chosen by the very episodes that are shown, which favours AWR a little.
     """
-    points = o.parts(tuple(POINTS)[::3 if o.quick else 1], "map")
+    points = o.parts(tuple(POINTS), "map")[::3 if o.quick and not o.only else 1]
     groups = {point: [map_settings(seed, o.quick, **POINTS[point]) for seed in o.seeds] for point in points}
     make_runs([s for group in groups.values() for s in group], o.jobs, partial(extract, names=MAPPED))
     result, drawn, n = {}, {}, len(o.seeds)
@@ -233,7 +235,8 @@ def map_of_methods(o):
         print(table(rows, base=claims.best_of(rows, "AWR")))
     for x in o.keep("map", result).values():
         best = claims.best_of(x["rows"], "AWR")
-        drawn[x["label"]] = {name: claims.gain(x["rows"], name, best) for name in (f"recap_1 β={s.beta:g}", "recap_1 β=1", *MAPPED)}
+        drawn[x["label"]] = {name: claims.gain(x["rows"], name, best) for name in (f"recap_1 β={s.beta:g}", "recap_1 β=1", *MAPPED)
+                             if name in x["rows"]}
     o.draw("map", plots.ratios, drawn, "throughput relative to the best AWR, " + (
         f"95 % interval over n = {n} seeds; filled: it excludes 1" if n > 1 else "n = 1 seed: no interval"))
 
@@ -376,8 +379,8 @@ def cfg(o):
 
 
 def make_generalist(group):
-    """`recap.generalist` on the finished specialists of one seed, with as many steps as pre-training and one fine-tuning
-    of a specialist together.  group: their settings.  -> its folder
+    """`recap.generalist` on the finished specialists of one seed, the policy with as many steps as
+    pre-training and one fine-tuning of a specialist together, V with those of pre-training.  group: their settings.  -> its folder
     """
     s = replace(group[0], pretraining_steps=group[0].pretraining_steps + group[0].policy_steps)
     folder = os.path.join(CACHE, f"generalist-{s.seed}-{digest(asdict(s), [x.task for x in group])}")
@@ -476,11 +479,18 @@ def main(argv=None):
             raise UsageError(f"ablation: {asked}, expected all or one of {', '.join(known)}")
         names = [name for name in (known if asked == "all" else [asked])
                  if not args.only or set(args.only) & set(PARTS_OF.get(name, ()))]
+        if args.name and args.what != "ablation":
+            raise UsageError(f"{args.what}: {args.name}, expected nothing (--only chooses tasks)")
+        if args.seeds and len(set(args.seeds)) < len(args.seeds):
+            raise UsageError(f"--seeds: {' '.join(map(str, args.seeds))}, expected each once")
         if not names:
             raise UsageError(f"--only: {' '.join(args.only)}, expected some that {asked} has; "
                              + "; ".join(f"{name}: {', '.join(parts)}" for name, parts in PARTS_OF.items()))
+        options = {name: Options(tuple(args.seeds or SEEDS_OF.get(name, SEEDS)), args.jobs, args.quick, args.only) for name in names}
+        for name in set(names) & set(PARTS_OF):       # before the first runs
+            options[name].parts(PARTS_OF[name], name)
         for name in names:
-            known[name](Options(tuple(args.seeds or SEEDS_OF.get(name, SEEDS)), args.jobs, args.quick, args.only))
+            known[name](options[name])
     except UsageError as error:
         print(f"reproduce.py: error: {error}", file=sys.stderr)
         return 2

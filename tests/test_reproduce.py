@@ -225,7 +225,8 @@ def test_verdicts_follow_the_numbers():
     assert verdict(table(2.5, seeds=[1, 2]), "C1") == "too few seeds"
     partial = fig7(2.5)["rows"]
     del partial["espresso"]
-    assert verdict(claims.table(lambda name: {"seeds": [1, 2, 3], "rows": partial} if name == "fig7" else None), "C1") == "not measured"
+    without = claims.table(lambda name: {"seeds": [1, 2, 3], "rows": partial} if name == "fig7" else None)
+    assert {verdict(without, number) for number in ("C1", "C2", "C3", "C10")} == {"not measured"}
 
 
 def test_the_verdict_on_awr_and_ppo_has_four_conditions_and_a_reason_stands_beside_its_own_verdict_only():
@@ -269,6 +270,15 @@ def test_only_wants_tasks_that_the_figure_has(tmp_path, monkeypatch, capsys):
     assert ran == [(name, ["espresso"]) for name in ("fig7", "fig4", "checks")]
     assert reproduce.main(["fig11", "--only", "fold_shirt"]) == reproduce.main(["cfg", "--only", "espresso"]) == 2
     assert "--only: espresso, expected some that cfg has" in capsys.readouterr().err and len(ran) == 3
+    Options((1, 2), 1, False).keep("checks", {"box": 1, "espresso": 2})
+    assert reproduce.main(["all", "--only", "espresso", "--seeds", "7"]) == 2 and len(ran) == 3       # told before the first figure
+    assert "--seeds: (7,), expected (1, 2)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, message", [(["fig7", "box"], "fig7: box, expected nothing"), (["fig7", "--seeds", "3", "3"], "3 3, expected each once")])
+def test_a_stray_name_and_a_seed_given_twice_are_told(words, message, monkeypatch, capsys):
+    monkeypatch.setitem(reproduce.FIGURES_OF, "fig7", lambda o: pytest.fail("ran"))
+    assert reproduce.main(words) == 2 and message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option, value", [("--seeds", "-1"), ("--seeds", "x"), ("--jobs", "0")])
