@@ -218,9 +218,10 @@ WHY = {
     "C5": ("reproduced", "Nearly all failures of SFT are in the last stage, and so is nearly all that is gained."),
     "C6": ("partly", "Whether an action was good shows within a second here, so whatever prefers high advantages learns the good "
            "ones, and imitation of the positive steps alone is better than RECAP at β = 1. PPO is mostly the better the weaker "
-           "its penalty; without any (ε = inf, a plain policy gradient at 3 % of the learning rate) it is as fast as RECAP at "
-           "β = 1, but not as safe, and not on every seed. With a penalty it starts too far from the policy that collected the data: from imitation of "
-           "them it comes level with AWR (`ablation start`). A lower learning rate keeps it from ruin, not a smaller ε."),
+           "its penalty; without any (ε = inf, a policy gradient at 3 % of the learning rate) it is as fast as RECAP at β = 1, "
+           "but not as safe, and not on every seed. It starts far from the policy that collected the data: from imitation of "
+           "them it comes level with AWR (ε = 100) and with guided RECAP (ε = inf; `ablation start`). A lower learning rate "
+           "keeps it from ruin, not a smaller ε."),
     "C7": ("partly", "The failure mode is gone; what is left of the failures runs out of time. With guidance 97 % are reached."),
     "C8": ("partly", "V drops at the careless grasp; when the item then slips it has nothing left to lose, and rises. What is "
            "let go elsewhere is mostly such a half, opened before it slips; on FoldCollar, a mistake of its own that V misses."),
