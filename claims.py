@@ -119,8 +119,7 @@ def box_improves(fig9_box):
 BY_FAR = 1.5         # in Fig. 11 RECAP has about twice the throughput of AWR and PPO; the paper prints no numbers
 
 
-def beats_awr_and_ppo(fig11):
-    rows = fig11["fold_shirt"]
+def beats_awr_and_ppo(rows):
     best = {kind: best_of(rows, kind) for kind in ("AWR", "PPO", "positives", "filtered")}
     best["PPO with a penalty"] = best_of({name: row for name, row in rows.items() if "ε=inf" not in name}, "PPO")
     plain = {name: gain(rows, last(rows), name) for name in best.values()}
@@ -234,15 +233,18 @@ FOUR = ("fold_diverse", "espresso", "fold_shirt", "box")
 TASKS_OF = {"C1": FOUR[:2], "C2": FOUR, "C3": FOUR, "C8": (*FOUR, "fold_collar"), "C9": ("fold_shirt", "box"), "C10": FOUR}    # not judged without all
 
 
-def table(read):
+def table(read, methods=()):
     """The table in Markdown.  read(name) -> {"seeds", "rows"} or None; results of fewer than three seeds are not judged.
+
+    methods: names of the rows of Fig. 11 without which C6 is not judged, for then a sweep is not over.
 
     A sentence of `WHY` stands only beside the verdict that it was written for.
     """
+    needed = TASKS_OF | {"C6": methods}
     lines = ["| | the paper | our measure | figure (95 % interval, or ± s.e., over seeds) | seeds | verdict | why |", "|" + "---|" * 7]
     for number, (words, name, command, measure, check) in CLAIMS.items():
         result = read(name)
-        if result is None or not set(TASKS_OF.get(number, ())) <= set(result["rows"]):
+        if result is None or not set(needed.get(number, ())) <= set(result["rows"]):
             figure, n, verdict = f"`python reproduce.py {command}` makes it", "–", "not measured"
         else:
             figure, met = check(result["rows"])

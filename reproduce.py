@@ -12,16 +12,17 @@
     python reproduce.py checks         V against returns, labels, subtasks, items: what tells that the runs are in order
     python reproduce.py claims         the table of claims, from the results that are there
     python reproduce.py all            all of the above
-    python reproduce.py ablation NAME  one knob, or all (python reproduce.py ablation: their names)
+    python reproduce.py ablation NAME  one knob (python reproduce.py ablation: their names)
+    python reproduce.py ablations      all of them
 
-Options: --seeds 31 32 33 34 35 (the map: the first three), --jobs 2, --quick (smaller, no results), --only TASK ... (map: POINT ...).
+Options: --seeds 31 32 33 34 35, --jobs 2, --quick (smaller, no results), --only TASK ... (fig11: METHOD ..., map: POINT ...).
 Every run is kept under runs/cache by its settings, so what was interrupted goes on where it was, and stages that two
 runs have in common (pre-training, SFT, the first collection) are made once.  Delete runs/cache after changing the code:
 what is there is used as it is (with a warning if a run's own sources changed, without one if this file did).
 
 On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 20 for fig11 (its 29 policies
-beside RECAP's), 35 for map (5 with one point), 1 to 4 for each of the others.  So half an hour is one of fig7's tasks over five
-seeds, a point of the map over all of its (--only), or one seed of fig11; what comes later goes on from there.
+beside RECAP's), 35 for map (5 with one point), 1 to 4 for each of the others.  So in half an hour five seeds have one of fig7's tasks, a point
+of the map, or ten of fig11's methods (--only; before them RECAP's runs, those of `fig7 --only fold_shirt`).
 
 Tuning used seeds 0, 1, 2 and 21; the default seeds have never been tuned on.  ± is the standard error over seeds unless it says
 otherwise.
@@ -53,7 +54,6 @@ from settings import Settings
 from sim_tasks.arms import EDGE, NOTHING, World
 
 SEEDS = (31, 32, 33, 34, 35)
-SEEDS_OF = {"map": SEEDS[:3]}
 ALL_TASKS = tuple(sim_tasks.TASKS)
 
 
@@ -161,6 +161,9 @@ def methods(A, positive, success, reference):
                for rate, sweep in PPO.items() for e in sweep})
 
 
+METHODS = tuple(methods(torch.arange(2.0), None, None, None))
+
+
 def file_of(name, start="supervised_pre"):
     return name.replace(" ", "_") + ("" if start == "supervised_pre" else f"_from_{start}")
 
@@ -187,16 +190,17 @@ def extract(run, names=None, starts=("supervised_pre",)):
 
 def fig11(o):
     """Fig. 11: policies from the same data.  T and ε are swept on every seed, all of them shown."""
+    names = o.parts(METHODS, "fig11")
     group = [settings_for("fold_shirt", seed, o.quick) for seed in o.seeds]
-    folders = make_runs(group, o.jobs, extract)
+    folders = make_runs(group, o.jobs, partial(extract, names=names))
     K, beta = group[0].iterations, group[0].beta
-    rows = rows_of(folders, [("supervised", 1.0), ("supervised_sft", 1.0), ("offline_rl_sft", 1.0), (f"recap_{K}", 1.0), (f"recap_{K}", beta)])
-    for name in methods(torch.arange(2.0), None, None, None):
-        rows[name] = row_of(folders, file_of(name))
+    stages = rows_of(folders, [("supervised", 1.0), ("supervised_sft", 1.0), ("offline_rl_sft", 1.0), (f"recap_{K}", 1.0), (f"recap_{K}", beta)])
+    rows = stages | {name: row_of(folders, file_of(name)) for name in names}
     print(f"n = {len(o.seeds)} seeds {tuple(o.seeds)}, {group[0].episodes} evaluation episodes each; mean ± s.e. over seeds")
     print(table(rows, base="offline_rl_sft β=1"))
     print("subtask accuracy: " + ", ".join(f"{name} {np.mean(row['subtask_accuracy']):.3f}" for name, row in rows.items()))
-    o.draw("fig11", plots.bars, o.keep("fig11", {"fold_shirt": rows}))
+    kept = o.keep("fig11", rows)
+    o.draw("fig11", plots.bars, {"fold_shirt": {name: kept[name] for name in (*stages, *METHODS) if name in kept}})
 
 
 # ---------------------------------------------------------------- when the order of Fig. 11 holds
@@ -436,7 +440,7 @@ def counts(o):
 
 def write_claims(o):
     """The table of claims, from the results that are there -> results/claims.md."""
-    text = claims.table(o.read)
+    text = claims.table(o.read, METHODS)
     write_text(os.path.join(o.folder(RESULTS), "claims.md"), text + "\n")
     print(text)
 
@@ -446,9 +450,9 @@ def write_claims(o):
 FIGURES_OF = {"fig7": fig7, "fig9": fig9, "fig11": fig11, "fig12": fig12, "fig4": fig4, "cfg": cfg, "generalist": generalist,
               "map": map_of_methods, "counts": counts, "checks": checks, "claims": write_claims}
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
-# what --only can choose from: tasks, of the map points
+# what --only can choose from: tasks, of fig11 methods, of the map points
 PARTS_OF = {"fig7": ("fold_shirt", "fold_diverse", "espresso", "box"), "fig9": ("fold_shirt", "box"), "fig4": ALL_TASKS,
-            "cfg": ("fold_shirt", "box"), "checks": ALL_TASKS, "map": tuple(POINTS)}
+            "cfg": ("fold_shirt", "box"), "checks": ALL_TASKS, "fig11": METHODS, "map": tuple(POINTS)}
 KNOBS = {name: partial(ablations.ablation, name) for name in ablations.ABLATIONS} | {"web": ablations.web, "start": start}
 
 
@@ -463,14 +467,17 @@ def integer(least):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="reproduce.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*FIGURES_OF, *ALIASES, "ablation", "all"])
+    parser.add_argument("what", choices=[*FIGURES_OF, *ALIASES, "ablation", "ablations", "all"])
     parser.add_argument("name", nargs="?", help="of the ablation")
     parser.add_argument("--seeds", type=integer(0), nargs="+")
     parser.add_argument("--jobs", type=integer(1), default=2)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", nargs="+", choices=[*ALL_TASKS, *POINTS],
-                        help=f"tasks of {', '.join(name for name in PARTS_OF if name != 'map')}; points of the map")
+    parser.add_argument("--only", nargs="+", choices=[*ALL_TASKS, *POINTS, *METHODS], metavar="PART",
+                        help=f"tasks of {', '.join(name for name in PARTS_OF if name not in ('fig11', 'map'))}; methods of fig11, "
+                             "besides RECAP; points of the map")
     args = parser.parse_args(argv)
+    if args.what == "ablations":
+        args.what, args.name = "ablation", args.name or "all"
     torch.set_num_threads(1)         # as in the runs: another number rounds differently
     known = KNOBS if args.what == "ablation" else FIGURES_OF
     asked = args.name if args.what == "ablation" else ALIASES.get(args.what, args.what)
@@ -486,7 +493,7 @@ def main(argv=None):
         if not names:
             raise UsageError(f"--only: {' '.join(args.only)}, expected some that {asked} has; "
                              + "; ".join(f"{name}: {', '.join(parts)}" for name, parts in PARTS_OF.items()))
-        options = {name: Options(tuple(args.seeds or SEEDS_OF.get(name, SEEDS)), args.jobs, args.quick, args.only) for name in names}
+        options = {name: Options(tuple(args.seeds or SEEDS), args.jobs, args.quick, args.only) for name in names}
         for name in set(names) & set(PARTS_OF):       # before the first runs
             options[name].parts(PARTS_OF[name], name)
         for name in names:

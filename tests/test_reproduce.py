@@ -230,17 +230,18 @@ def test_verdicts_follow_the_numbers():
 
 
 def test_the_verdict_on_awr_and_ppo_has_four_conditions_and_a_reason_stands_beside_its_own_verdict_only():
-    def judged(awr=(250, 0.95), ppo=(50, 52, 54), small=(20, 21, 22)):
+    def judged(awr=(250, 0.95), ppo=(50, 52, 54), small=(20, 21, 22), methods=()):
         three = lambda x, success=0.9: row([success] * 3, [x, 1.01 * x, 1.02 * x])
         rows = {"recap_2 β=1": three(400), "recap_2 β=2": three(450), "AWR T=0.3": three(*awr), "AWR T=1": three(200, 1.0),
                 "PPO ε=0.01 rate×0.1": row([0.3] * 3, ppo), "PPO ε=0.01 rate×1": row([0.3] * 3, small),
                 "PPO ε=1 rate×1": row([0.0] * 3, [0, 0, 5]), "positives only": three(420), "filtered imitation": three(330)}
-        return claims.table(lambda name: {"seeds": [1, 2, 3], "rows": {"fold_shirt": rows}} if name == "fig11" else None)
+        return claims.table(lambda name: {"seeds": [1, 2, 3], "rows": rows} if name == "fig11" else None, methods)
     reason = lambda table: next(line for line in table.splitlines() if line.startswith("| C6 ")).split(" | ")[-1].removesuffix(" |")
     assert verdict(judged(), "C6") == "reproduced" and reason(judged()) == "–"
     assert reason(judged(awr=(300, 0.95))) == claims.WHY["C6"][1] and claims.WHY["C6"][0] == "partly"
     for change in (dict(awr=(300, 0.95)), dict(awr=(250, 0.8)), dict(ppo=(300, 310, 320)), dict(small=(20, 21, 4))):
         assert verdict(judged(**change), "C6") == "partly (3 of 4)", change
+    assert verdict(judged(methods=("AWR T=1", "AWR T=0.1")), "C6") == "not measured"           # a sweep that is not over
     assert set(claims.WHY) == set(claims.CLAIMS)
     assert not set(why for _, why in claims.WHY.values()) & set(re.split(r" \| | \|\n", claims.table(lambda name: None)))
 
@@ -340,6 +341,23 @@ def test_counts_hold_the_settings_of_the_figures_and_the_papers_numbers(tmp_path
     assert {task for task, _ in ours} == {task for task, _ in paper} == set(sim_tasks.TASKS)
 
 
+def test_methods_of_fig11_one_command_after_the_other_make_one_sweep(tmp_path, monkeypatch):
+    """Asked for the last and the second method: only they are run, both stay, and are drawn behind RECAP in the sweep's order."""
+    monkeypatch.chdir(tmp_path)
+    asked, drawn = [], []
+    monkeypatch.setattr(reproduce, "make_runs", lambda group, jobs, work: asked.append(work.keywords["names"]) or [s.seed for s in group])
+    monkeypatch.setattr(reproduce, "row_of", lambda folders, name: row([0.5] * len(folders), folders))
+    monkeypatch.setattr(reproduce, "table", lambda rows, base: "")
+    monkeypatch.setattr(reproduce, "rows_of", lambda folders, stages: {f"{name} β={beta:g}": reproduce.row_of(folders, name) for name, beta in stages})
+    monkeypatch.setattr(Options, "draw", lambda self, name, function, groups: drawn.append(list(groups["fold_shirt"])))
+    methods = reproduce.METHODS[-1], reproduce.METHODS[1]
+    assert [reproduce.main(["fig11", "--seeds", "3", "4", "--only", name]) for name in methods] == [0, 0]
+    assert asked == [[name] for name in methods]
+    assert drawn[1][-3:] == ["recap_2 β=2", *methods[::-1]] and drawn[0] == drawn[1][:-2] + drawn[1][-1:]
+    assert set(Options((3, 4), 1, False).read("fig11")["rows"]) == set(drawn[1])
+    assert reproduce.main(["fig11", "--seeds", "3", "--only", methods[0]]) == 2
+
+
 def test_all_and_ablation_all_run_everything_once_with_their_own_seeds(monkeypatch):
     ran = []
     for known in (reproduce.FIGURES_OF, reproduce.KNOBS):
@@ -347,10 +365,12 @@ def test_all_and_ablation_all_run_everything_once_with_their_own_seeds(monkeypat
             monkeypatch.setitem(known, name, lambda o, name=name: ran.append((name, o.seeds)))
     assert reproduce.main(["all"]) == 0
     assert [name for name, _ in ran] == list(reproduce.FIGURES_OF) and ran[-1][0] == "claims"
-    assert dict(ran)["map"] == (31, 32, 33) and dict(ran)["fig7"] == (31, 32, 33, 34, 35)
+    assert dict(ran)["map"] == dict(ran)["fig7"] == (31, 32, 33, 34, 35)
     ran.clear()
     assert reproduce.main(["ablation", "all", "--seeds", "5"]) == 0
-    assert ran == [(name, (5,)) for name in (*ablations.ABLATIONS, "web", "start")]
+    assert reproduce.main(["ablations"]) == reproduce.main(["ablations", "web"]) == 0
+    knobs = [*ablations.ABLATIONS, "web", "start"]
+    assert ran == [(name, (5,)) for name in knobs] + [(name, (31, 32, 33, 34, 35)) for name in (*knobs, "web")]
     ran.clear()
     assert reproduce.main(["fig8"]) == 0 and [name for name, _ in ran] == ["fig7"]
     assert reproduce.main(["ablation"]) == 2
