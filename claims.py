@@ -207,7 +207,7 @@ CLAIMS = {
 }
 # Why, as far as we can tell from rollouts and figures: {number: (the verdict that it explains, one sentence)}
 WHY = {
-    "C1": ("partly", "FoldDiverse starts from 20 % success and can gain a multiple; Espresso starts from 65 %, where × 2 takes "
+    "C1": ("partly", "FoldDiverse starts from 20 % success and can gain a multiple; Espresso starts from 64 %, where × 2 takes "
            "speed, too, and what guidance adds in speed there it loses in failures."),
     "C2": ("reproduced", "The operator at his best hardly ever fails: for nearly every action that fails the data hold a better "
            "one, and V tells them apart."),
@@ -221,7 +221,7 @@ WHY = {
            "but not as safe, and not on every seed. It starts far from the policy that collected the data: from imitation of "
            "them it comes level with AWR (ε = 100) and with guided RECAP (ε = inf; `ablation start`). A lower learning rate "
            "keeps it from ruin, not a smaller ε."),
-    "C7": ("partly", "The failure mode is gone; what is left of the failures runs out of time. With guidance 97 % are reached."),
+    "C7": ("partly", "The failure mode is gone; most of what is left of the failures runs out of time. With guidance 97 % are reached."),
     "C8": ("partly", "V drops at the careless grasp; when the item then slips it has nothing left to lose, and rises. What is "
            "let go elsewhere is mostly such a half, opened before it slips; on FoldCollar, a mistake of its own that V misses."),
     "C9": ("reproduced", "What the positive steps have in common, speed above all, is exaggerated until it leaves the data."),
