@@ -13,7 +13,8 @@ so networks, data pipeline, optimiser and number of gradient steps are RECAP's o
 Deviations: 1. The paper's Eq. (11) prints the penalty without the square.  Unsquared it is linear in r: no trust region
 at all, and for ε < 1/2 it outweighs every A > 0, so that good actions, too, become less likely.  SPO [83] has the square,
 and so do we.  2. PPO trains on all steps of D_ℓ, demonstrations too; the paper's on "eval data".  3. The three kinds of
-imitation are ours; the paper compares with AWR and PPO.
+imitation are ours; the paper compares with AWR and PPO.  4. The paper does not say what its AWR takes A from; [68] takes its
+mean and divides by its standard deviation, before the weights are clipped.  `reproduce.methods` does, too, and sweeps another way.
 """
 import math
 

@@ -18,7 +18,8 @@
 Options: --seeds 31 32 33 34 35, --jobs 2, --quick (smaller, no results), --only TASK ... (fig11: METHOD ..., map: POINT ...).
 Every run is kept under runs/cache by its settings, so what was interrupted goes on where it was, and stages that two
 runs have in common (pre-training, SFT, the first collection) are made once.  Delete runs/cache after changing the code:
-what is there is used as it is (with a warning if a run's own sources changed, without one if this file did).
+what is there is used as it is (with a warning if a run's own sources changed; without one for what this file adds to runs, for
+the generalist and for `ablation web`).
 
 On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 20 for fig11 (its 29 policies
 beside RECAP's), 35 for map (5 with one point), 1 to 4 for each of the others.  So in half an hour five seeds have one of fig7's tasks, a point
@@ -135,11 +136,11 @@ def fig12(o):
 
 # ---------------------------------------------------------------- Fig. 11: other ways to extract a policy
 
-# T in standard deviations of A: on FoldShirt an effective number of 4, 4, 6, 34 and 82 % of the steps (RECAP calls a fifth positive);
-# below 0.3 the clip sets it: with T → 0 it is imitation of the best 5 %.
-# ε (paper: 0.01; inf: no penalty), by the share of the others' learning rate: PPO is the only loss that can be minimised by
-# ruin, and at the full rate it is
-TEMPERATURES = (0.1, 0.3, 0.5, 1.0, 2.0)
+# T in standard deviations of A, and what A is taken from (`methods`).  On FoldShirt AWR has an effective number of 51, 40, 34, 30 and 42 %
+# of the steps from the mean, 4, 4, 6, 34 and 82 % from the 95 % quantile (RECAP calls a fifth positive).
+# ε (paper: 0.01; inf: no penalty), by the share of the others' learning rate: at the full rate PPO ruins the policy, and where
+# r is near 0 Eq. (11) has next to no gradient that would lead back
+TEMPERATURES = {"mean": (0.1, 0.2, 0.3, 0.5, 1.0), "q95": (0.1, 0.3, 0.5, 1.0, 2.0)}
 PPO = {1.0: (0.01, 1.0), 0.3: (100.0,), 0.1: (0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0, 10_000.0, math.inf),
        0.03: (1.0, 100.0, 1000.0, 10_000.0, 100_000.0, math.inf), 0.01: (1000.0, math.inf)}
 
@@ -148,15 +149,17 @@ def methods(A, positive, success, reference):
     """{name: keyword arguments of train_policy, and "rate", the share of the learning rate}; A: advantages of all steps (M,);
     positive, success: bool (M,) per step; reference: π_ref of PPO.
 
-    AWR's weights are of A above its 95 % quantile: a shift changes nothing in exp(A / T) scaled to mean 1 but where the
-    clip lies, and without it the clip, not T, would set the weights of the best steps.
+    AWR's weights are of A less its mean, as in [68], or less its 95 % quantile.  The shift changes nothing in exp(A / T) scaled to
+    mean 1 but where the clip lies: from the mean the best steps share the largest weight, the smaller T is the more of them,
+    towards imitation of all A > mean; from the quantile it is T that sets them apart, and a handful gets nearly all.
     """
-    scaled = (A - A.quantile(0.95)) / A.std()
-    weights = {T: (w := awr_weights(scaled, T)) / w.mean() for T in TEMPERATURES}                  # (M,) each
+    zero = {"mean": A.mean(), "q95": A.quantile(0.95)}
+    weights = {f"AWR T={T:g} {name}": awr_weights((A - zero[name]) / A.std(), T)                   # (M,) each
+               for name, sweep in TEMPERATURES.items() for T in sweep}
     ppo = lambda epsilon: partial(ppo_loss, reference=reference, epsilon_ar=epsilon, epsilon_flow=epsilon)
     return ({"imitation": dict(loss=plain_loss), "filtered imitation": dict(loss=plain_loss, keep=success),
              "positives only": dict(loss=plain_loss, keep=positive)}
-            | {f"AWR T={T:g}": dict(loss=awr_loss, columns={"weight": weights[T]}) for T in TEMPERATURES}
+            | {name: dict(loss=awr_loss, columns={"weight": w / w.mean()}) for name, w in weights.items()}
             | {f"PPO ε={e:g} rate×{rate:g}": dict(loss=ppo(e), columns={"advantage": A}, rate=rate)
                for rate, sweep in PPO.items() for e in sweep})
 
@@ -206,9 +209,9 @@ def fig11(o):
 # ---------------------------------------------------------------- when the order of Fig. 11 holds
 
 # AWR at what is best in Fig. 11 and at another T; PPO within 4 % of its best with a penalty, and at its best, which has none
-MAPPED = ("filtered imitation", "positives only", "AWR T=0.3", "AWR T=1", "PPO ε=10000 rate×0.03", "PPO ε=inf rate×0.03")
-# From the base point (`map_settings`) one thing at a time, the worst data last.  After 20 steps of SFT π⁰ is hardly better than
-# π_pre, so 30 to 40 % of what it collects fails.  (With fewer, the first steps of AdamW, at the full rate, would break it.)
+MAPPED = ("filtered imitation", "positives only", "AWR T=0.3 mean", "AWR T=0.3 q95", "AWR T=1 q95", "PPO ε=10000 rate×0.03", "PPO ε=inf rate×0.03")
+# From the base point (`map_settings`) one thing at a time, the worst data last.  After 20 steps of SFT, in the place of 700, π⁰
+# succeeds in about 60 % of the episodes.  (After fewer, the first steps of AdamW, at the full rate, would have broken it.)
 POINTS = {"base": {}, "1000 gradient steps": dict(policy_steps=1000), "7000 gradient steps": dict(policy_steps=7000),
           "50 episodes collected": dict(autonomous=38, corrected=12), "600 episodes collected": dict(autonomous=450, corrected=150),
           "pre-trained on the target alone": dict(pretraining_tasks="fold_shirt"), "20 steps of SFT": dict(sft_steps=20),
@@ -250,7 +253,7 @@ def start(o):
     and from imitation of all data.  That is the policy that collected them, as far as there is one, so PPO's ratios begin where
     PPO means them to; it has trained twice as long.
     """
-    names = ("positives only", "AWR T=0.3", "PPO ε=1 rate×0.1", "PPO ε=100 rate×0.1", "PPO ε=inf rate×0.03")
+    names = ("positives only", "AWR T=0.3 q95", "PPO ε=1 rate×0.1", "PPO ε=100 rate×0.1", "PPO ε=inf rate×0.03")
     starts = {"pi_pre": "π_pre", "baseline_imitation": "imitation"}
     group = [map_settings(seed, o.quick) for seed in o.seeds]
     make_runs(group, o.jobs, partial(extract, names=("imitation", *names)))
@@ -270,8 +273,8 @@ def start(o):
 def mistakes(spec, seeds, episodes):
     """The simulator's own record: {kind: bool (T,) per episode}, True where that went wrong in that step.
 
-    edge grasp: the mistake itself; slip: what follows from it when the half is carried on; let go: released elsewhere than
-    at the goal, or lost for good.  It is not stored with the episodes (no robot would know it), so they are replayed: same
+    edge grasp: the mistake itself; slip: what follows from it when the half is carried on, at worst lost for good; let go:
+    released elsewhere than at the goal, or spilled.  It is not stored with the episodes (no robot would know it), so they are replayed: same
     seed, same actions.
     """
     world, T = World(spec, seeds), max(len(e) for e in episodes)

@@ -108,7 +108,7 @@ def summary(folders):
     Ratios are taken within each run before they are averaged: to offline RL + SFT, and of throughput to the best
     stage before RECAP.
     """
-    runs, value = [], []           # {(stage, β): row} of each run; the correlation of its last V
+    runs, value, tasks = [], [], set()          # {(stage, β): row} of each run; the correlation of its last V
     for folder in folders:
         try:
             with open(os.path.join(folder, "metrics.json")) as file:
@@ -117,7 +117,10 @@ def summary(folders):
             raise ValueError(f"--summary: {folder} holds no metrics.json, expected the folder of a finished run") from None
         runs.append({(x["name"], x["beta"]): x for x in metrics["stages"]})
         value.append(metrics["value"]["heldout_correlation"])
+        tasks.add(metrics["task"])
 
+    if len(tasks) > 1:
+        raise ValueError(f"--summary: runs of {', '.join(sorted(tasks))}, expected one task")
     if len({tuple(run) for run in runs}) > 1:
         raise ValueError("--summary: runs of different stages, expected the same iterations and β in all of them")
 

@@ -1,6 +1,7 @@
 """recap.py: labels against brute force, the improvement theorem, the data pipeline, Algorithm 1, resume, bad input."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import recap
+import runs
 import sim_tasks
 from backbone import KEYPOINT_DIM, N_KEYPOINTS, PROMPT_LENGTH, encode
 from data import Episode, load_dataset, load_network
@@ -833,3 +835,21 @@ def test_an_unlabelled_episode_is_refused_where_a_label_is_needed():
     data = [episode(10, success=None)]
     with pytest.raises(ValueError, match="success: None"):
         recap.episode_returns(data, Settings())
+
+
+def test_summary_of_runs_by_hand(tmp_path):
+    """Two seeds: 60 and 80 % (mean 70 ± 10), throughput 2 and 3 times that of SFT (2.50 ± 0.50), failures 0.8 and 0.4 of its own."""
+    def write(name, success, throughput, task="box", K=1):
+        stage = lambda name, success, throughput: {"name": name, "beta": 1.0, "success": success, "throughput": throughput,
+                                                   "failed_early": 0.0, "episodes": 10}
+        stages = [stage("offline_rl_sft", 0.5, 100.0), *(stage(f"recap_{k + 1}", success, throughput) for k in range(K))]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"task": task, "stages": stages, "value": {"heldout_correlation": 0.5}}))
+        return str(tmp_path / name)
+    a, b = write("a", 0.6, 200.0), write("b", 0.8, 300.0)
+    line = next(line for line in runs.summary([a, b]).splitlines() if line.startswith("recap_1"))
+    assert [x.strip() for x in re.split(r"\s{2,}", line.strip())][1:] == ["70.0 ± 10.0", "0.0 ± 0.0", "250 ± 50", "2.50 ± 0.50", "0.60 ± 0.20", "2.50 ± 0.50"]
+    for other, message in ((write("c", 0.6, 1.0, task="espresso"), "runs of box, espresso, expected one task"),
+                           (write("d", 0.6, 1.0, K=2), "runs of different stages"), (str(tmp_path / "none"), "holds no metrics.json")):
+        with pytest.raises(ValueError, match=message):
+            runs.summary([a, other])

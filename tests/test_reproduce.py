@@ -233,8 +233,8 @@ def test_the_verdict_on_awr_and_ppo_has_four_conditions_and_a_reason_stands_besi
     def judged(awr=(250, 0.95), ppo=(50, 52, 54), small=(20, 21, 22), methods=()):
         three = lambda x, success=0.9: row([success] * 3, [x, 1.01 * x, 1.02 * x])
         rows = {"recap_2 β=1": three(400), "recap_2 β=2": three(450), "AWR T=0.3": three(*awr), "AWR T=1": three(200, 1.0),
-                "PPO ε=0.01 rate×0.1": row([0.3] * 3, ppo), "PPO ε=0.01 rate×1": row([0.3] * 3, small),
-                "PPO ε=1 rate×1": row([0.0] * 3, [0, 0, 5]), "positives only": three(420), "filtered imitation": three(330)}
+                "PPO ε=3 rate×0.1": row([0.3] * 3, ppo), "PPO ε=0.01 rate×0.1": row([0.3] * 3, small),
+                "PPO ε=1 rate×0.1": row([0.0] * 3, [0, 0, 5]), "positives only": three(420), "filtered imitation": three(330)}
         return claims.table(lambda name: {"seeds": [1, 2, 3], "rows": rows} if name == "fig11" else None, methods)
     reason = lambda table: next(line for line in table.splitlines() if line.startswith("| C6 ")).split(" | ")[-1].removesuffix(" |")
     assert verdict(judged(), "C6") == "reproduced" and reason(judged()) == "–"
