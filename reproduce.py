@@ -292,7 +292,8 @@ def drops_find_mistakes(V, mistakes):
     """AUC of the drop V(o_t) - V(o_{t+1}) for "something went wrong in step t", over all steps but each last one."""
     drop = np.concatenate([v[:-1] - v[1:] for v in V])                                             # (M,)
     wrong = np.concatenate([m[:-1] for m in mistakes])                                             # (M,)
-    rank = np.argsort(np.argsort(drop)) + 1.0
+    _, index, counts = np.unique(drop, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(counts) - (counts - 1) / 2)[index]                                           # equal drops share their mean rank, (M,)
     n = wrong.sum()
     return float((rank[wrong].sum() - n * (n + 1) / 2) / (n * (~wrong).sum())) if 0 < n < len(wrong) else None
 
