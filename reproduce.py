@@ -21,7 +21,7 @@ runs have in common (pre-training, SFT, the first collection) are made once.  De
 what is there is used as it is (with a warning if a run's own sources changed; without one for what this file adds to runs, for
 the generalist and for `ablation web`).
 
-On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 20 for fig11 (its 29 policies
+On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 23 for fig11 (its 34 policies
 beside RECAP's), 35 for map (5 with one point), 1 to 4 for each of the others.  So in half an hour five seeds have one of fig7's tasks, a point
 of the map, or ten of fig11's methods (--only; before them RECAP's runs, those of `fig7 --only fold_shirt`).
 
@@ -208,8 +208,10 @@ def fig11(o):
 
 # ---------------------------------------------------------------- when the order of Fig. 11 holds
 
-# AWR at what is best in Fig. 11 and at another T; PPO within 4 % of its best with a penalty, and at its best, which has none
-MAPPED = ("filtered imitation", "positives only", "AWR T=0.3 mean", "AWR T=0.3 q95", "AWR T=1 q95", "PPO ε=10000 rate×0.03", "PPO ε=inf rate×0.03")
+# AWR at what is best in Fig. 11, from the mean and from the quantile, and at another T; PPO within 4 % of its best with a penalty,
+# and at its best, which has none
+MAPPED = ("filtered imitation", "positives only", "AWR T=0.2 mean", "AWR T=0.3 q95", "AWR T=1 q95", "PPO ε=10000 rate×0.03",
+          "PPO ε=inf rate×0.03")
 # From the base point (`map_settings`) one thing at a time, the worst data last.  After 20 steps of SFT, in the place of 700, π⁰
 # succeeds in about 60 % of the episodes.  (After fewer, the first steps of AdamW, at the full rate, would have broken it.)
 POINTS = {"base": {}, "1000 gradient steps": dict(policy_steps=1000), "7000 gradient steps": dict(policy_steps=7000),

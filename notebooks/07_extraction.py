@@ -254,7 +254,7 @@ def effective(arguments):
     return float(weight.sum() ** 2 / (weight ** 2).sum())
 
 measure("start", start, sum(len(e) for e in D if e.source == "demonstration"))
-for name in ("imitation", "filtered imitation", "positives only", "AWR T=0.3 mean", "AWR T=0.5 q95",
+for name in ("imitation", "filtered imitation", "positives only", "AWR T=0.2 mean", "AWR T=0.5 q95",
              "PPO ε=0.1 rate×0.1", "PPO ε=1 rate×0.1", "PPO ε=inf rate×0.03"):
     slower = replace(s, fine_tuning_rate=s.fine_tuning_rate * methods[name].pop("rate", 1.0))
     policy, _ = recap.train_policy(copy.deepcopy(start), D, slower, s.policy_steps, labels, dropout=1.0,

@@ -341,6 +341,21 @@ def test_counts_hold_the_settings_of_the_figures_and_the_papers_numbers(tmp_path
     assert {task for task, _ in ours} == {task for task, _ in paper} == set(sim_tasks.TASKS)
 
 
+def test_awr_from_the_mean_and_from_the_quantile_differ_by_the_clip_alone():
+    """A normal, T = 0.5 deviations: two steps that are not clipped have weights exp(2 ΔA / σ) apart in both forms; from the mean every
+    step above mean + 0.5 ln 20 deviations has the same weight, from the 95 % quantile only those that lie as far above that."""
+    A = 3 + 0.2 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    found = reproduce.methods(A, None, None, None)
+    mean, q95 = (found[f"AWR T=0.5 {name}"]["columns"]["weight"] for name in ("mean", "q95"))
+    z = ((A - A.mean()) / A.std()).numpy()
+    low, high = np.argmin(z), np.argmin(abs(z - 1.4))
+    for w, top in ((mean, 0), (q95, np.quantile(z, 0.95))):
+        clipped = z > top + 0.5 * math.log(20)
+        assert w.mean().item() == pytest.approx(1, rel=1e-5) and 0 < clipped.sum() < len(z)
+        assert np.log(w[high] / w[low]).item() == pytest.approx(2 * (z[high] - z[low]), rel=1e-4)
+        assert w[clipped].min() == w.max() and (w[~clipped] < w.max()).all()
+
+
 def test_methods_of_fig11_one_command_after_the_other_make_one_sweep(tmp_path, monkeypatch):
     """Asked for the last and the second method: only they are run, both stay, and are drawn behind RECAP in the sweep's order."""
     monkeypatch.chdir(tmp_path)
