@@ -349,7 +349,7 @@ def test_awr_from_the_mean_and_from_the_quantile_differ_by_the_clip_alone():
     mean, q95 = (found[f"AWR T=0.5 {name}"]["columns"]["weight"] for name in ("mean", "q95"))
     z = ((A - A.mean()) / A.std()).numpy()
     low, high = np.argmin(z), np.argmin(abs(z - 1.4))
-    for w, top in ((mean, 0), (q95, np.quantile(z, 0.95))):
+    for w, top in ((mean.numpy(), 0), (q95.numpy(), np.quantile(z, 0.95))):
         clipped = z > top + 0.5 * math.log(20)
         assert w.mean().item() == pytest.approx(1, rel=1e-5) and 0 < clipped.sum() < len(z)
         assert np.log(w[high] / w[low]).item() == pytest.approx(2 * (z[high] - z[low]), rel=1e-4)
