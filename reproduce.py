@@ -22,8 +22,8 @@ what is there is used as it is (with a warning if a run's own sources changed; w
 the generalist and for `ablation web`).
 
 On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 23 for fig11 (its 34 policies
-beside RECAP's), 35 for map (5 with one point), 1 to 4 for each of the others.  So in half an hour five seeds have one of fig7's tasks, a point
-of the map, or ten of fig11's methods (--only; before them RECAP's runs, those of `fig7 --only fold_shirt`).
+beside RECAP's), 40 for map (5 with one point), 1 to 4 for each of the others.  So in half an hour five seeds have one of
+fig7's tasks, a point of the map, or ten of fig11's methods (--only; before them RECAP's runs, those of `fig7 --only fold_shirt`).
 
 Tuning used seeds 0, 1, 2 and 21; the default seeds have never been tuned on.  ± is the standard error over seeds unless it says
 otherwise.
@@ -136,8 +136,8 @@ def fig12(o):
 
 # ---------------------------------------------------------------- Fig. 11: other ways to extract a policy
 
-# T in standard deviations of A, and what A is taken from (`methods`).  On FoldShirt AWR has an effective number of 51, 40, 34, 30 and 42 %
-# of the steps from the mean, 4, 4, 6, 34 and 82 % from the 95 % quantile (RECAP calls a fifth positive).
+# T in standard deviations of A, and what A is taken from (`methods`).  On FoldShirt AWR has an effective number of 51, 40, 34, 30
+# and 42 % of the steps from the mean, 4, 4, 6, 34 and 82 % from the 95 % quantile (RECAP calls a fifth positive).
 # ε (paper: 0.01; inf: no penalty), by the share of the others' learning rate: at the full rate PPO ruins the policy, and where
 # r is near 0 Eq. (11) has next to no gradient that would lead back
 TEMPERATURES = {"mean": (0.1, 0.2, 0.3, 0.5, 1.0), "q95": (0.1, 0.3, 0.5, 1.0, 2.0)}
