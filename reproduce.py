@@ -216,6 +216,7 @@ MAPPED = ("filtered imitation", "positives only", "AWR T=0.2 mean", "AWR T=0.3 q
 # succeeds in about 60 % of the episodes.  (After fewer, the first steps of AdamW, at the full rate, would have broken it.)
 POINTS = {"base": {}, "1000 gradient steps": dict(policy_steps=1000), "7000 gradient steps": dict(policy_steps=7000),
           "50 episodes collected": dict(autonomous=38, corrected=12), "600 episodes collected": dict(autonomous=450, corrected=150),
+          "none corrected, 10 % positive": dict(autonomous=200, corrected=0, positive=0.1),      # as in Fig. 9 and the paper's Fig. 11
           "pre-trained on the target alone": dict(pretraining_tasks="fold_shirt"), "20 steps of SFT": dict(sft_steps=20),
           "20 steps of SFT, none of 600 corrected": dict(sft_steps=20, autonomous=600, corrected=0)}
 
@@ -255,7 +256,8 @@ def start(o):
     and from imitation of all data.  That is the policy that collected them, as far as there is one, so PPO's ratios begin where
     PPO means them to; it has trained twice as long.
     """
-    names = ("positives only", "AWR T=0.3 q95", "PPO ε=1 rate×0.1", "PPO ε=100 rate×0.1", "PPO ε=inf rate×0.03")
+    names = ("positives only", "AWR T=0.2 mean", "PPO ε=1 rate×0.1", "PPO ε=100 rate×0.1", "PPO ε=10000 rate×0.03",
+             "PPO ε=inf rate×0.03")
     starts = {"pi_pre": "π_pre", "baseline_imitation": "imitation"}
     group = [map_settings(seed, o.quick) for seed in o.seeds]
     make_runs(group, o.jobs, partial(extract, names=("imitation", *names)))
