@@ -1,6 +1,8 @@
 """One knob at a time: Apps. E and F of the paper, and what our design chose.  `python reproduce.py ablation NAME`."""
+import re
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import claims
 import plots
@@ -73,11 +75,11 @@ def draw_knobs(o):
         rows, default = result["rows"]["policy"], next(iter(variants))
         ours = [key.split(" | ")[1] for key in rows if key.startswith(f"{default} | recap_")][::-1]            # guided first
         for row in variants if ours else ():
-            label = row if row != default else f"{name}: {row} (k = {ours[0].split()[0].removeprefix('recap_')}, n = {len(result['seeds'])})"
-            drawn[label] = {stage: claims.gain(rows, f"{row} | {stage}", f"{default} | {stage}") for stage in ours}
+            label = row if row != default else f"{name}: {row} (K = {ours[0].split()[0].removeprefix('recap_')}, n = {len(result['seeds'])})"
+            drawn[label] = {re.sub(r"_\d+", "_K", stage): claims.gain(rows, f"{row} | {stage}", f"{default} | {stage}") for stage in ours}
     if drawn:
-        o.draw("ablations", plots.ratios, drawn, "throughput relative to the default, the first row of each knob; 95 % interval over seeds, "
-               "filled: it excludes 1")
+        o.draw("ablations", partial(plots.ratios, limits=(0.6, 1.3)), drawn, "throughput relative to the default, the first row of each "
+               "knob (no marker); 95 % interval over seeds, filled: it excludes 1")
 
 
 VALUE_KEYS = ("heldout_correlation", "heldout_loss", "train_loss")       # of a report of `recap.check_value`

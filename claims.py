@@ -144,7 +144,7 @@ def failure_mode_removed(fig12):
             [plain["success"]["mean"] >= 0.97, plain["failed_early"]["mean"] <= 0.03])
 
 
-KINDS_OF_MISTAKES = ("edge grasp", "slip", "let go")       # what they are: `reproduce.mistakes`
+KINDS_OF_MISTAKES = ("edge grasp", "slip", "edge let go", "let go")       # what they are: `reproduce.mistakes`
 
 
 def drops_at_mistakes(fig4):

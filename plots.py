@@ -236,15 +236,15 @@ def stage_bars(rows, stages, fig=None):
 MARKERS = {"recap": "o", "imitation": "s", "filtered": "P", "positives": "D", "AWR": "^", "PPO": "v"}
 
 
-def ratios(groups, title, fig=None):
+def ratios(groups, title, fig=None, limits=(0.35, 2.0)):
     """The map: one block per point, one marker per method at its ratio, with its interval, on a log scale.  -> Figure
 
-    groups: {point: {method: a `claims.ratio`}}.  Filled: the interval excludes 1.  What is 0 or beyond the edge is drawn at
-    the edge, what is undefined not at all.
+    groups: {point: {method: a `claims.ratio`}}.  Filled: the interval excludes 1.  Left out: what the others are compared with
+    (1, without an interval), and what is undefined.  What is 0 or beyond `limits` is drawn at the edge.
     """
     rows = next(iter(groups.values()))
     fig = plt.figure(figsize=(11, 1 + 0.11 * len(groups) * len(rows)), layout="constrained") if fig is None else fig
-    ax, low, high = fig.subplots(), 0.35, 2.0
+    ax, (low, high) = fig.subplots(), limits
     shades = {"AWR": (GREEN, "#66c2a5", "#b2e2cf"), "PPO": (PURPLE, "#e3bcd2")}
     counts = {kind: [name for name in rows if name.startswith(kind)] for kind in shades}
     for i, (point, methods) in enumerate(groups.items()):
@@ -253,16 +253,18 @@ def ratios(groups, title, fig=None):
             kind = next(kind for kind in MARKERS if name.startswith(kind))
             colour = shades[kind][counts[kind].index(name) % len(shades[kind])] if kind in shades else row_colour(name)
             y, known = i - 0.5 + (j + 0.5) / len(methods), x["low"] is not None
+            if i == 0:
+                ax.plot([], [], MARKERS[kind], color=colour, label=row_label(name))
+            if x["low"] == x["high"] == 1:
+                continue
             if known:
                 ax.plot(np.clip([x["low"], x["high"]], low, high), [y, y], color=colour, linewidth=1.2)
             ax.plot(np.clip(x["ratio"], low, high), y, MARKERS[kind], color=colour, markersize=5.5, clip_on=False, zorder=3,
                     markerfacecolor=colour if known and (x["low"] > 1 or x["high"] < 1) else "white")
-            if i == 0:
-                ax.plot([], [], MARKERS[kind], color=colour, label=row_label(name))
     ax.axvline(1, color="black", linewidth=0.8)
     ax.set_xscale("log")
     ax.set_xlim(low, high)
-    ticks = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2]
+    ticks = [tick for tick in (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2) if low <= tick <= high]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     ax.set_yticks(range(len(groups)), list(groups), fontsize=FONT - 1)
@@ -275,21 +277,29 @@ def ratios(groups, title, fig=None):
 
 
 def guidance(groups, fig=None):
-    """App. E: throughput, success and actions outside the data's support against β, one line per task.  -> Figure
+    """App. E: throughput relative to β = 1, success, and actions outside the data's support against β, one line per task.  -> Figure
 
-    groups: {task: {"... β=b": rows as in `bars`, with "outside"}}.
+    groups: {task: {"... β=b": rows as in `bars`, with "outside" and the seeds' "values"}}.  Bars: +-1 s.e. over the seeds.
     """
-    fig = plt.figure(figsize=(11, 3.4), layout="constrained") if fig is None else fig
-    for ax, key, scale, title in zip(fig.subplots(1, 3), ("throughput", "success", "outside"), (1, 100, 100),
-                                     ("successes per simulated hour", "success rate (%)", "actions outside the data's 99 % (%)")):
-        for (task, rows), colour, marker in zip(groups.items(), (BLUE, VERMILLION, GREEN, PURPLE), "o^sD"):
+    fig = plt.figure(figsize=(11, 3.6), layout="constrained") if fig is None else fig
+    for ax, key, title in zip(fig.subplots(1, 3), ("throughput", "success", "outside"),
+                              ("throughput relative to β = 1", "success rate (%)", "numbers outside the data's 99 % (%)")):
+        for (task, rows), colour, marker in zip(groups.items(), (BLUE, VERMILLION, GREEN, PURPLE, "black"), "o^sDv"):
             beta = [float(name.split("β=")[1]) for name in rows]
-            mean, se = ([scale * (row[key][part] or 0) for row in rows.values()] for part in ("mean", "se"))
-            n = next(iter(rows.values()))[key]["n"]
-            ax.errorbar(beta, mean, se, color=colour, marker=marker, capsize=2, label=f"{task} (n = {n})")
+            values = np.array([row[key]["values"] for row in rows.values()])                                   # (β, seeds)
+            if key == "throughput":                # of each seed to its own at β = 1; a seed with none there has no ratio
+                one = values[beta.index(1.0)]
+                values = values[:, one > 0] / one[one > 0]
+            else:
+                values = 100 * values
+            n = values.shape[1]
+            if n == 0:
+                continue
+            se = values.std(1, ddof=1) / np.sqrt(n) if n > 1 else 0
+            ax.errorbar(beta, values.mean(1), se, color=colour, marker=marker, markersize=4, capsize=2, label=f"{task} (n = {n})")
         ax.set(xlabel="β", title=title)
         ax.title.set_fontsize(FONT)
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.3)
-        ax.legend(fontsize=FONT - 2, frameon=False)
+    ax.legend(fontsize=FONT - 2, frameon=False)
     return fig

@@ -70,9 +70,9 @@ def settings_for(task, seed, quick, **change):
     return Settings(**sized(base | change, quick))
 
 
-def stages_figure(o, name, tasks, stages, **change):
-    """Run all tasks and seeds, print and keep one table per task.  -> {task: rows}"""
-    groups = {task: [settings_for(task, seed, o.quick, **change) for seed in o.seeds] for task in tasks}
+def stages_figure(o, name, stages, tasks):
+    """Run all tasks and seeds, print and keep one table per task.  tasks: {task: what its settings change}.  -> {task: rows}"""
+    groups = {task: [settings_for(task, seed, o.quick, **change) for seed in o.seeds] for task, change in tasks.items()}
     make_runs([s for group in groups.values() for s in group], o.jobs)
     result = {}
     for task, group in groups.items():
@@ -86,7 +86,7 @@ def stages_figure(o, name, tasks, stages, **change):
 
 def fig7(o):
     """Figs. 7 and 8: throughput and success of every stage of the recipe; Fig. 8, right: of the box's own stages."""
-    result = stages_figure(o, "fig7", o.parts(PARTS_OF["fig7"], "fig7"), RECIPE)
+    result = stages_figure(o, "fig7", RECIPE, dict.fromkeys(o.parts(PARTS_OF["fig7"], "fig7"), {}))
     o.draw("fig7", plots.bars, result)
     if "box" in result:
         o.draw("fig8_box", plots.stage_bars, result["box"], [stage.subtask for stage in sim_tasks.TASKS["box"].stages])
@@ -119,19 +119,15 @@ FIG9_SHIRT = dict(autonomous=200, corrected=0, positive=0.1)
 
 def fig9(o):
     """Figs. 9 and 10: over two iterations; FoldShirt from autonomous data only with 10 % positive, Box with corrections."""
-    panels = {"fold_shirt": ("fig9_shirt", "autonomous data only, 10 % positive", FIG9_SHIRT), "box": ("fig9_box", "with corrections", {})}
-    for task in o.parts(PARTS_OF["fig9"], "fig9"):
-        name, _, change = panels[task]
-        stages_figure(o, name, (task,), (("offline_rl_sft", 1.0),), **change)
-    drawn = {f"{task}, {what}": result["rows"][task] for task, (name, what, _) in panels.items()
-             if (result := o.read(name)) and result["seeds"] == list(o.seeds)}
-    o.draw("fig9", plots.bars, drawn)
+    panels = {"fold_shirt": ("autonomous data only, 10 % positive", FIG9_SHIRT), "box": ("with corrections", {})}
+    kept = stages_figure(o, "fig9", (("offline_rl_sft", 1.0),), {task: panels[task][1] for task in o.parts(PARTS_OF["fig9"], "fig9")})
+    o.draw("fig9", plots.bars, {f"{task}, {what}": kept[task] for task, (what, _) in panels.items() if task in kept})
 
 
 def fig12(o):
     """Fig. 12: one failure mode to remove, without corrections."""
     stages = (("rl_pretrained", 1.0), ("offline_rl_sft", 1.0))
-    o.draw("fig12", plots.bars, stages_figure(o, "fig12", ("fold_collar",), stages))
+    o.draw("fig12", plots.bars, stages_figure(o, "fig12", stages, {"fold_collar": {}}))
 
 
 # ---------------------------------------------------------------- Fig. 11: other ways to extract a policy
@@ -239,7 +235,8 @@ def map_of_methods(o):
         rows = rows_of(folders, [("supervised_sft", 1.0), ("offline_rl_sft", 1.0), ("recap_1", 1.0), ("recap_1", s.beta)])
         rows |= {name: row_of(folders, file_of(name)) for name in MAPPED}
         failed = spread([np.mean([not e.success for e in load_dataset(f"{folder}/D_1.npz")]) for folder in folders])
-        label = f"{point}\n{s.autonomous} + {s.corrected} corrected, {100 * failed['mean']:.0f} % failed; {s.policy_steps} steps"
+        label = (f"{point}\n{s.autonomous} + {s.corrected} corrected, {100 * failed['mean']:.0f} % failed; {s.policy_steps} steps"
+                 f"\n1: {claims.best_of(rows, 'AWR')}")
         result[point] = {"label": label, "failed": failed, "rows": rows}
         print(f"\n{label}; n = {n} seeds {tuple(o.seeds)}, {s.episodes} evaluation episodes each")
         print(table(rows, base=claims.best_of(rows, "AWR")))
@@ -277,9 +274,9 @@ def start(o):
 def mistakes(spec, seeds, episodes):
     """The simulator's own record: {kind: bool (T,) per episode}, True where that went wrong in that step.
 
-    edge grasp: the mistake itself; slip: what follows from it when the half is carried on, at worst lost for good; let go:
-    released elsewhere than at the goal, or spilled.  It is not stored with the episodes (no robot would know it), so they are replayed: same
-    seed, same actions.
+    edge grasp: the mistake itself; slip: what follows from it when the half is carried on, at worst lost for good; edge let go:
+    such a half released elsewhere than at the goal, before it slips; let go: a well held one released there, or spilled.  It is
+    not stored with the episodes (no robot would know it), so they are replayed: same seed, same actions.
     """
     world, T = World(spec, seeds), max(len(e) for e in episodes)
     record = {kind: np.zeros((len(episodes), T), bool) for kind in KINDS_OF_MISTAKES}
@@ -288,7 +285,9 @@ def mistakes(spec, seeds, episodes):
         world.step(np.stack([e.actions[min(t, len(e) - 1)] for e in episodes]))
         record["edge grasp"][:, t] = world.mistakes & ((hold == NOTHING) & (world.hold == EDGE)).any(1)
         record["slip"][:, t] = world.mistakes & (world.slips > slips)
-        record["let go"][:, t] = world.mistakes & ~record["edge grasp"][:, t] & ~record["slip"][:, t]
+        rest = world.mistakes & ~record["edge grasp"][:, t] & ~record["slip"][:, t]                # (n,)
+        by_edge = ((hold == EDGE) & (world.hold == NOTHING)).any(1)
+        record["edge let go"][:, t], record["let go"][:, t] = rest & by_edge, rest & ~by_edge
     return {kind: [x[i, :len(e)] for i, e in enumerate(episodes)] for kind, x in record.items()}
 
 
@@ -314,13 +313,14 @@ def value_checks(run):
         seeds, episodes = rollouts_for_drops(run.settings, run.out)
         record = mistakes(sim_tasks.TASKS[run.settings.task], seeds, episodes)
         V = recap.predict_values(network_of(run.out, "V_1"), episodes)
-        # the failure and the success with the most edge grasps make the picture
-        most = lambda ok: max([i for i, e in enumerate(episodes) if e.success == ok], key=lambda i: record["edge grasp"][i].sum(),
-                              default=None)
+        # the failure with the most edge grasps and the success with the most, of the same item, make the picture
+        by_edge_grasps = sorted(range(len(episodes)), key=lambda i: -record["edge grasp"][i].sum())
+        failed = [i for i in by_edge_grasps if not episodes[i].success][:1]
+        done = [i for i in by_edge_grasps if episodes[i].success and all(episodes[i].prompt == episodes[j].prompt for j in failed)][:1]
         return {"auc": {kind: drops_find_mistakes(V, x) for kind, x in record.items()}, "steps": sum(len(v) - 1 for v in V),
                 "mistakes": {kind: int(sum(m[:-1].sum() for m in x)) for kind, x in record.items()},        # those that the AUC sees
-                "shown": [i for i in (most(True), most(False)) if i is not None]}
-    run.json("drops_by_kind", make)
+                "last": {kind: int(sum(m[-1] for m in x)) for kind, x in record.items()}, "shown": done + failed}
+    run.json("drops_of_v", make)
 
 
 def fig4(o):
@@ -329,18 +329,28 @@ def fig4(o):
     make_runs([s for group in groups.values() for s in group], o.jobs, value_checks)
     result = {}
     for task, group in groups.items():
-        checks = [read_json(folder_of(s), "drops_by_kind.json") for s in group]
+        checks = [read_json(folder_of(s), "drops_of_v.json") for s in group]
         result[task] = {"steps": sum(x["steps"] for x in checks)}
         print(f"{task}: {result[task]['steps']} steps, n = {len(o.seeds)} seeds")
         for kind in KINDS_OF_MISTAKES:
             found = [x["auc"][kind] for x in checks if x["auc"][kind] is not None]
             if found:
-                result[task][kind] = x = {"auc": spread(found), "mistakes": sum(x["mistakes"][kind] for x in checks)}
-                print(f"  {kind:<12} AUC of drops of V {x['auc']['mean']:.3f} ± {x['auc']['se'] or 0:.3f}, {x['mistakes']} of them")
+                result[task][kind] = x = {"auc": spread(found)} | {key: sum(x[key][kind] for x in checks) for key in ("mistakes", "last")}
+                print(f"  {kind:<12} AUC of drops of V {x['auc']['mean']:.3f} ± {x['auc']['se'] or 0:.3f}, {x['mistakes']} of them; "
+                      f"{x['last']} more ended an episode")
         folder = folder_of(group[0])
         _, episodes = rollouts_for_drops(group[0], folder)
-        o.draw(f"fig4_{task}", recap.value_figure, network_of(folder, "V_1"), [episodes[i] for i in checks[0]["shown"]])
+        o.draw(f"fig4_{task}", value_figure, network_of(folder, "V_1"), [episodes[i] for i in checks[0]["shown"]],
+               f"V¹ of seed {group[0].seed} along rollouts of π⁰: the success and the failure with the most bad grasps of {len(episodes)} "
+               "episodes.  Green, ▲: notable rise; red and hatched, ▼: notable drop")
     o.keep("fig4", result)
+
+
+def value_figure(value, episodes, title):
+    """`recap.value_figure` with a title over both episodes.  -> Figure"""
+    figure = recap.value_figure(value, episodes)
+    figure.suptitle(title, fontsize=10)
+    return figure
 
 
 # ---------------------------------------------------------------- App. E, and the generalist
@@ -383,7 +393,8 @@ def cfg(o):
         rows = rows_of(folders, [(f"recap_{K}", beta) for beta in BETAS])
         outside = [read_json(folder, "edges.json") for folder in folders]
         for beta in BETAS:
-            rows[f"recap_{K} β={beta:g}"]["outside"] = spread([x[f"{beta:g}"] for x in outside])
+            found = [x[f"{beta:g}"] for x in outside]
+            rows[f"recap_{K} β={beta:g}"]["outside"] = spread(found) | {"values": found}
         print(f"\n{task}: n = {len(o.seeds)} seeds\n{table(rows)}\noutside the central 99 % of the data: "
               + ", ".join(f"β={beta:g} {100 * rows[f'recap_{K} β={beta:g}']['outside']['mean']:.1f} %" for beta in BETAS))
         result[task] = rows
@@ -460,7 +471,7 @@ FIGURES_OF = {"fig7": fig7, "fig9": fig9, "fig11": fig11, "fig12": fig12, "fig4"
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
 # what --only can choose from: tasks, of fig11 methods, of the map points
 PARTS_OF = {"fig7": ("fold_shirt", "fold_diverse", "espresso", "box"), "fig9": ("fold_shirt", "box"), "fig4": ALL_TASKS,
-            "cfg": ("fold_shirt", "box"), "checks": ALL_TASKS, "fig11": METHODS, "map": tuple(POINTS)}
+            "cfg": ALL_TASKS, "checks": ALL_TASKS, "fig11": METHODS, "map": tuple(POINTS)}
 KNOBS = {name: partial(ablations.ablation, name) for name in ablations.ABLATIONS} | {"web": ablations.web, "start": start}
 
 

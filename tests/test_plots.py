@@ -8,7 +8,7 @@ import pytest
 from matplotlib.collections import LineCollection
 from PIL import Image
 
-from plots import BLUE, GREEN, GREY, VERMILLION, bars, learning_curve, ratios, stage_bars, trends, value_trace
+from plots import BLUE, GREEN, GREY, VERMILLION, bars, guidance, learning_curve, ratios, stage_bars, trends, value_trace
 from sim_tasks import TASKS
 from sim_tasks.arms import World, inverse_kinematics
 from sim_tasks.render import LEFT, TOP, VIEW, draw, write_gif
@@ -229,13 +229,26 @@ def test_the_map_shows_ratios_and_fills_those_whose_interval_excludes_1():
                   "other": {"recap_1 β=2": x(0.8, 0.7, 0.9), "recap_1 β=1": x(0.0), "AWR T=0.2": x(float("nan"))}}, "x")
     ax = fig.axes[0]
     points = [line for line in ax.lines if len(line.get_xdata()) == 1]
-    np.testing.assert_allclose([line.get_xdata()[0] for line in points], [1.3, 1.0, 1.0, 0.8, ax.get_xlim()[0], np.nan])
-    assert [line.get_markerfacecolor() != "white" for line in points] == [True, False, False, True, False, False]
+    np.testing.assert_allclose([line.get_xdata()[0] for line in points], [1.3, 1.0, 0.8, ax.get_xlim()[0], np.nan])     # AWR is what 1 means
+    assert [line.get_markerfacecolor() != "white" for line in points] == [True, False, True, False, False]
     intervals = [tuple(line.get_xdata()) for line in ax.lines if len(line.get_xdata()) == 2 and line is not ax.lines[-1]]
-    assert intervals == [(1.1, 1.5), (0.9, 1.1), (1.0, 1.0), (0.7, 0.9)]
+    assert intervals == [(1.1, 1.5), (0.9, 1.1), (0.7, 0.9)]
     rows = [line.get_ydata()[0] for line in points]
-    assert all(-0.5 < y < 0.5 for y in rows[:3]) and all(0.5 < y < 1.5 for y in rows[3:]) and len(set(rows)) == 6
+    assert all(-0.5 < y < 0.5 for y in rows[:2]) and all(0.5 < y < 1.5 for y in rows[2:]) and len(set(rows)) == 5
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["RECAP k=1, β=2", "RECAP k=1, β=1", "AWR T=0.2"]
+
+
+def test_guidance_is_drawn_relative_to_each_seeds_own_throughput_at_beta_1():
+    """Seeds of 100 and 200 per hour at β = 1, 150 and 200 at β = 2: ratios 1.5 and 1, mean 1.25, s.e. 0.25; a seed without any has none."""
+    rows = {f"recap_2 β={beta}": {"throughput": {"values": values}, "success": {"values": [0.5, 0.7, 0.9]}, "outside": {"values": [0.0, 0.0, 0.3]}}
+            for beta, values in (("1", [100, 200, 0]), ("2", [150, 200, 9]))}
+    relative, success, outside = guidance({"fold_shirt": rows, "none": {"recap_2 β=1": {key: {"values": [0.0]} for key in ("throughput", "success", "outside")}}}).axes
+    np.testing.assert_allclose(relative.lines[0].get_xydata(), [[1, 1], [2, 1.25]])
+    (segments,) = [c.get_segments() for c in relative.collections]
+    np.testing.assert_allclose([segment[1, 1] - segment[0, 1] for segment in segments], [0, 0.5])
+    np.testing.assert_allclose(success.lines[0].get_ydata(), [70, 70])
+    np.testing.assert_allclose(outside.lines[0].get_ydata(), [10, 10])
+    assert [text.get_text() for text in outside.get_legend().get_texts()] == ["fold_shirt (n = 3)", "none (n = 1)"]
 
 
 # ---------------------------------------------------------------- GIFs
