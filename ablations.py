@@ -74,7 +74,7 @@ def draw_knobs(o):
             continue
         rows, default = result["rows"]["policy"], next(iter(variants))
         ours = [key.split(" | ")[1] for key in rows if key.startswith(f"{default} | recap_")][::-1]            # guided first
-        for row in variants if ours else ():
+        for row in [row for row in variants if ours and f"{row} | {ours[0]}" in rows]:       # what was kept may lack a newer row
             label = row if row != default else f"{name}: {row} (K = {ours[0].split()[0].removeprefix('recap_')}, n = {len(result['seeds'])})"
             drawn[label] = {re.sub(r"_\d+", "_K", stage): claims.gain(rows, f"{row} | {stage}", f"{default} | {stage}") for stage in ours}
     if drawn:

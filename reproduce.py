@@ -308,7 +308,7 @@ def rollouts_for_drops(s, folder):
 
 
 def value_checks(run):
-    """AUC of drops, by kind of mistake, for V^1 on fresh rollouts of π⁰ -> drops_by_kind.json in the run's folder."""
+    """AUC of drops, by kind of mistake, for V^1 on fresh rollouts of π⁰ -> drops_of_v.json in the run's folder."""
     def make():
         seeds, episodes = rollouts_for_drops(run.settings, run.out)
         record = mistakes(sim_tasks.TASKS[run.settings.task], seeds, episodes)
