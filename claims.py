@@ -178,10 +178,10 @@ def one_iteration(fig7):
 def corrections(ablation_corrections):
     rows = ablation_corrections["policy"]
     stage = max(name.split(" | ")[1] for name in rows if "recap" in name and name.endswith("β=1"))
-    helped, alone = f"150 + 50 corrected | {stage}", f"200 autonomous, none corrected | {stage}"
-    x, y = fewer_failures(rows, helped, alone), gain(rows, alone, helped)
-    return f"failures with corrections over without {text_of(x)}; throughput without over with {text_of(y)}", [
-        surely_below(x, 1), y["ratio"] >= 0.9]
+    some, none, most = (f"{name} | {stage}" for name in ("150 + 50 corrected", "200 autonomous, none corrected", "10 + 190 corrected"))
+    fewer, faster = fewer_failures(rows, some, none), gain(rows, some, most)
+    return (f"failures {text_of(fewer)} (of 10 + 190: {text_of(fewer_failures(rows, most, none))}); throughput {text_of(faster)}, over 200 "
+            f"autonomous ones {text_of(gain(rows, some, none))}", [surely_below(fewer, 1), surely(faster, 1)])
 
 
 # number: (the paper's words, result that is needed and its command, our measure, check)
@@ -211,8 +211,9 @@ CLAIMS = {
            "cfg", "cfg", "β = 1.5 over 1; share of numbers outside, β = 5 over twice that of 1", moderate_guidance),
     "C10": ("“even one iteration often leads to significantly improved results”", "fig7", "fig7",
             "recap_1 over offline RL + SFT: intervals above 1", one_iteration),
-    "C11": ("corrections fix mistakes, autonomous data the rest", "ablation_corrections", "ablation corrections",
-            "failures: interval below 1; throughput of autonomous data alone: ≥ 0.9", corrections),
+    "C11": ("corrections “serve more to fix large mistakes”; the details, such as speed, come from “autonomous data”", "ablation_corrections",
+            "ablation corrections", "150 autonomous and 50 corrected episodes: failures over those of 200 autonomous ones, interval below 1; "
+            "throughput over that of 10 autonomous and 190 corrected ones, interval above 1", corrections),
 }
 # Why, as far as we can tell from rollouts and figures: {number: (the verdict that it explains, one sentence)}
 WHY = {
@@ -237,11 +238,11 @@ WHY = {
            "V misses it."),
     "C9": ("reproduced", "What the positive steps have in common, speed above all, is exaggerated until it leaves the data."),
     "C10": ("reproduced", "One round of data and labels brings most of what two bring."),
-    "C11": ("reproduced", "Corrections halve the failures; the speed is nearly the same without them, so it comes from what the policy "
-            "does by itself."),
+    "C11": ("partly", "Corrections remove failures. But the more episodes are corrected, the faster the policy, too: the scripted operator "
+            "helps smoothly and at once, while “intervening during autonomous execution is a disruptive event” for a person."),
 }
 FOUR = ("fold_diverse", "espresso", "fold_shirt", "box")
-TASKS_OF = {"C1": FOUR[:2], "C2": FOUR, "C3": FOUR, "C4": ("fold_shirt",), "C5": ("box",), "C8": (*FOUR, "fold_collar"), "C9": (*FOUR, "fold_collar"),
+TASKS_OF = {"C1": FOUR[:2], "C2": FOUR, "C3": FOUR, "C4": ("fold_shirt",), "C5": ("box",), "C8": (*FOUR, "fold_collar"), "C9": ("fold_shirt", "box"),
             "C10": FOUR}       # not judged without all
 
 

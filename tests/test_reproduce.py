@@ -267,6 +267,18 @@ def test_an_iteration_that_adds_nothing_and_a_stage_that_may_be_no_better_are_no
     assert claims.surely_more([0.02, 0.03, 0.04]) and not claims.surely_more([0.0, 0.03, 0.06]) and not claims.surely_more([1.0])
 
 
+@pytest.mark.parametrize("success, throughput, expected", [
+    ((0.99, 0.98, 0.985), (120, 122, 124), "reproduced"), ((0.90, 0.91, 0.92), (120, 122, 124), "partly (1 of 2)"),
+    ((0.99, 0.98, 0.985), (80, 82, 84), "partly (1 of 2)"), ((0.9, 0.91, 0.92), (99, 101, 100), "not")])
+def test_corrections_are_for_mistakes_and_autonomous_data_for_speed(success, throughput, expected):
+    """Against 91 % of success with autonomous data alone, 100 per hour with hardly any."""
+    other = row((0.92, 0.91, 0.90), (100, 102, 98))
+    rows = {f"{name} | recap_1 β=1": other for name in ("200 autonomous, none corrected", "10 + 190 corrected")}
+    rows["150 + 50 corrected | recap_1 β=1"] = row(success, throughput)
+    result = {"seeds": [1, 2, 3], "rows": {"policy": rows}}
+    assert verdict(claims.table(lambda name: result if name == "ablation_corrections" else None), "C11") == expected
+
+
 def test_the_verdict_on_awr_and_ppo_has_five_conditions_and_a_reason_stands_beside_its_own_verdict_only():
     def judged(awr=(250, 0.95), ppo=(50, 52, 54), small=(20, 21, 22), wide=(0, 0, 5), sft=260, methods=()):
         three = lambda x, success=0.9: row([success] * 3, [x, 1.01 * x, 1.02 * x])
