@@ -22,7 +22,7 @@ what is there is used as it is (with a warning if a run's own sources changed; w
 the generalist and for `ablation web`).
 
 On two cores and with nothing cached each seed takes about 14 minutes for fig7 (3 with one task), 23 for fig11 (its 34 policies
-beside RECAP's), 45 for map (5 with one point), 6 for cfg, 1 to 4 for each of the others.  So in half an hour five seeds have one of
+beside RECAP's), 45 for map (5 with one point), 1 to 4 for each of the others.  So in half an hour five seeds have one of
 fig7's tasks, a point of the map, or ten of fig11's methods (--only; before them RECAP's runs, those of `fig7 --only fold_shirt`).
 
 Tuning used seeds 0, 1, 2 and 21; the default seeds have never been tuned on.  ± is the standard error over seeds unless it says
