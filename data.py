@@ -1,156 +1,162 @@
-"""What a run of a robot leaves behind: `Episode`; datasets and checkpoints as one .npz file each (no pickle).
+"""What a robot's work leaves behind, and how it becomes batches.
 
-    τ = (o_0, a_0, ..., o_T), its success label (Secs. III, V-C)     Episode
-    human corrections a_t (Sec. V-D)                                 Episode.intervention, source "corrected"
-    D_demo, D_ℓ (Algorithm 1)                                        a list of episodes, of any number of tasks
+    τ = (o_0, a_0, ..., o_T) with its label (Secs. III, V-C)     Episode
+    D_demo, D_ℓ (Algorithm 1)                                    a list of episodes, of any tasks
+    o_t, ℓ, a_{t:t+H} of every step, as tensors                  stack_steps, perceive
+    metadata s in the prompt (Sec. V-A)                          draw_prompts
+    co-training on web data (Sec. V-C)                           web_batches
+    where chance comes from                                      stream, episode_seeds, generator
 
-Every step has an observation and an action: the paper's o_T, after which nothing is done, is not kept.  Nothing is ever
-dropped from D_ℓ (Algorithm 1, line 7).  Files are written atomically, so an interrupted save leaves the old file whole.
+Files of datasets are in lab/files.py.  Letters in shapes: T steps of an episode, M = Σ T of a
+dataset, n things side by side, H actions of a chunk.
+Deviations (docs/DEVIATIONS.md): 17, 18.
 """
-import json
-import os
-import tempfile
-from dataclasses import asdict, dataclass
+import zlib
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-SOURCES = ("demonstration", "autonomous", "corrected")
+from backbone import PROMPT_LENGTH, SUBTASK_LENGTH, encode
+from sim_tasks import questions
+from sim_tasks.cameras import cameras as render
 
+SOURCES = ("demonstration", "autonomous", "corrected")
 
 @dataclass
 class Episode:
-    """One run.  T steps; actions are those *sent to the robot*.
+    """One attempt at a task: T steps.
 
-    Raises ValueError where lengths disagree, a number is not finite, or the source is unknown.
+    Every step has an observation and an action; the paper's o_T, after which nothing is done, is
+    not kept.  ValueError where lengths disagree, a number is not finite or the source is unknown.
     """
-    task: str                  # its id, to which ε_ℓ and the time limit belong
-    prompt: str                # ℓ_t in words
-    max_length: int            # the task's limit in steps: normalises the returns (Sec. V-C)
-    observations: dict         # name -> array (T, ...)
-    actions: np.ndarray        # (T, A)
-    subtask: np.ndarray        # (T,) str: the annotation that ℓ̂ learns
-    intervention: np.ndarray   # (T,) bool: the operator was in control
-    success: bool | None       # None: not labelled yet, an error wherever a label is needed
-    stages: np.ndarray         # (n_stages,) bool: successes of the scored stages
-    source: str                # one of SOURCES; "corrected": a policy ran and an operator could take over
-    iteration: int = 0         # k of Algorithm 1 (π^{k-1} acted); 0 for demonstrations
-    metadata: str = ""         # s in words
+
+    task: str  # its id, to which ε_ℓ and the time limit belong
+    prompt: str  # ℓ_t in words
+    max_length: int  # the task's limit in steps: normalises the returns (Sec. V-C)
+    observations: dict  # name -> array (T, ...)
+    actions: np.ndarray  # (T, action_dim), as *sent to the robot*
+    subtask: np.ndarray  # (T,) str: the annotation that ℓ̂ learns
+    intervention: np.ndarray  # (T,) bool: the operator was in control
+    success: bool | None  # None: not labelled yet, an error wherever a label is needed
+    stages: np.ndarray  # (n_stages,) bool: successes of the scored stages
+    source: str  # one of SOURCES; "corrected": a policy ran and an operator could take over
+    iteration: int = 0  # k of Algorithm 1 (π^{k-1} acted); 0 for demonstrations
+    metadata: str = ""  # s in words
 
     def __post_init__(self):
         T = len(self.actions)
         if T == 0:
             raise ValueError("actions: 0 steps, expected at least one")
-        for name, array in [*self.observations.items(), ("subtask", self.subtask), ("intervention", self.intervention)]:
+        numbers = {**self.observations, "actions": self.actions}
+        per_step = {**numbers, "subtask": self.subtask, "intervention": self.intervention}
+        for name, array in per_step.items():
             if len(array) != T:
                 raise ValueError(f"{name}: {len(array)} steps, expected {T} as actions")
-        for name, array in [*self.observations.items(), ("actions", self.actions)]:
+        for name, array in numbers.items():
             if not np.isfinite(array).all():
-                raise ValueError(f"{name}: not finite at step {int(np.argwhere(~np.isfinite(array))[0, 0])}, "
-                                 "expected finite numbers")
+                step = int(np.argwhere(~np.isfinite(array))[0, 0])
+                raise ValueError(f"{name}: not finite at step {step}, expected finite numbers")
         if self.source not in SOURCES:
             raise ValueError(f"source: {self.source!r}, expected one of {SOURCES}")
 
     def __len__(self):
         return len(self.actions)
 
+# ---------------------------------------------------------------- chance: from (seed, purpose)
 
-def write_atomically(path, write, suffix=""):
-    """Call write(temporary path) in a scratch folder beside `path`, then move the file into place in one step."""
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(path)), prefix=".writing-") as scratch:
-        temporary = os.path.join(scratch, "file" + suffix)
-        write(temporary)                   # `write` creates it, so that its permissions follow the umask
-        os.replace(temporary, path)
+def stream(seed, purpose):
+    """A SeedSequence of its own for every purpose of a run."""
+    return np.random.SeedSequence([seed, zlib.crc32(purpose.encode())])
 
+def episode_seeds(seed, purpose, n):
+    """n seeds of episodes, ints of 63 bits; those of "evaluation" are never those of data."""
+    numbers = stream(seed, purpose).generate_state(n, np.uint64)
+    return [int(x) for x in numbers >> np.uint64(1)]
 
-# fields of `Episode` by their shape in a file: one row per step, one entry per episode
-PER_STEP = ("actions", "subtask", "intervention")
-PER_EPISODE = ("task", "prompt", "max_length", "source", "iteration", "metadata")
+def generator(seed, purpose):
+    """A torch generator at the beginning of that stream."""
+    return torch.Generator().manual_seed(episode_seeds(seed, purpose, 1)[0])
 
+# ---------------------------------------------------------------- from episodes to tensors
 
-def in_a_row(name, arrays):
-    """Concatenate one array of every episode.  ValueError where they disagree: nothing is cast silently."""
-    arrays = [np.asarray(a) for a in arrays]
-    kinds = {(a.shape[1:], "text" if a.dtype.kind == "U" else str(a.dtype)) for a in arrays}
-    if len(kinds) > 1:
-        raise ValueError(f"{name}: {sorted(kinds, key=str)} in one dataset, expected one shape and dtype")
-    return np.concatenate(arrays)          # (sum T, ...)
+def perceive(observation, cameras=()):
+    """What a network reads of an observation: state and keypoints, or state and images.
 
+    observation: {"state": (n, 6), "keypoints": (n, 4, 20)}.
+    cameras: names of the images, uint8 (n, 24, 24, 3) each.  The simulator's pictures are a
+    function of state and keypoints, so episodes need not carry them.
+    """
+    if not cameras:
+        return {name: observation[name] for name in ("state", "keypoints")}
+    images = render(observation["state"], observation["keypoints"])
+    return {"state": observation["state"]} | {name: images[name] for name in cameras}
 
-def save_dataset(episodes, path):
-    """Write a list of episodes to one .npz: steps of all episodes in a row, and their lengths to cut them again.
+def stack_steps(episodes, device="cpu", horizon=None, cameras=()):
+    """All steps of all episodes in a row: a dict of tensors with leading axis M.
 
-    ValueError for an empty list, and where episodes disagree in their observations' names, shapes or dtypes.
+    horizon: H; None leaves the actions out.  cameras: as `perceive`.
+    Returns state, keypoints or images; ids of prompt (M, 5), of `described`, the prompt with the
+    metadata s (M, 5), and of subtask (M, 2); actions (M, H, action_dim), the chunks a_{t:t+H}.
+
+    A chunk is what was done, whoever did it: near a takeover it holds actions of the policy and
+    of the operator, and I_t is that of its first step.
     """
     if not episodes:
         raise ValueError("episodes: an empty dataset, expected at least one episode")
-    for i, e in enumerate(episodes):
-        if set(e.observations) != set(episodes[0].observations):
-            raise ValueError(f"observations: {sorted(e.observations)} in episode {i}, expected "
-                             f"{sorted(episodes[0].observations)} as in episode 0")
-    arrays = {"lengths": np.array([len(e) for e in episodes]),
-              "n_stages": np.array([len(e.stages) for e in episodes]),
-              "stages": in_a_row("stages", [e.stages for e in episodes]),
-              # three states in a number: True 1, False 0, not labelled -1
-              "success": np.array([-1 if e.success is None else int(e.success) for e in episodes])}
-    arrays |= {name: in_a_row(name, [getattr(e, name) for e in episodes]) for name in PER_STEP}
-    arrays |= {name: np.array([getattr(e, name) for e in episodes]) for name in PER_EPISODE}
-    arrays |= {f"observations/{key}": in_a_row(key, [e.observations[key] for e in episodes])
-               for key in episodes[0].observations}
-    write_atomically(path, lambda temporary: np.savez_compressed(temporary, **arrays), ".npz")
+    prompts = []
+    described = []
+    subtasks = []
+    chunks = []
+    for e in episodes:
+        T = len(e)
+        prompts += [encode(e.prompt, PROMPT_LENGTH)] * T
+        described += [encode(f"{e.prompt} {e.metadata}", PROMPT_LENGTH)] * T
+        # Each text is encoded once: names (few,), index (T,).
+        names, index = np.unique(e.subtask, return_inverse=True)
+        ids = np.array([encode(str(name), SUBTASK_LENGTH) for name in names])
+        subtasks.append(ids[index])  # (T, 2)
+        if horizon is not None:
+            # Past the end of the episode a chunk repeats the last action.
+            window = np.arange(T)[:, None] + np.arange(horizon)  # (T, H)
+            chunks.append(e.actions[np.minimum(window, T - 1)])  # (T, H, action_dim)
+    observation = {}
+    for name in ("state", "keypoints"):
+        observation[name] = np.concatenate([e.observations[name] for e in episodes])
+    steps = perceive(observation, cameras)
+    if horizon is not None:
+        steps["actions"] = np.concatenate(chunks)
+    steps["prompt"] = np.array(prompts)
+    steps["described"] = np.array(described)
+    steps["subtask"] = np.concatenate(subtasks)
+    return {name: torch.as_tensor(x, device=device) for name, x in steps.items()}
 
+def draw_prompts(batch, metadata_dropout, g):
+    """Put s into the prompts of a batch, (B, 5), except where it is dropped (Sec. V-A)."""
+    kept = torch.rand(len(batch["prompt"]), generator=g) >= metadata_dropout  # (B,)
+    kept = kept[:, None].to(batch["prompt"].device)
+    batch["prompt"] = torch.where(kept, batch["described"], batch["prompt"])
 
-def load_dataset(path):
-    """Read what `save_dataset` wrote.  ValueError for a truncated or foreign file, FileNotFoundError for none."""
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        ends = np.cumsum(arrays["lengths"])                      # (episodes,): where each one's steps end
-        stage_ends = np.cumsum(arrays["n_stages"])
-        if len(ends) == 0 or ends[-1] != len(arrays["actions"]):
-            raise ValueError(f"lengths of {len(ends)} episodes, {len(arrays['actions'])} steps")
-        episodes = []
-        for i, (end, length) in enumerate(zip(ends, arrays["lengths"])):
-            steps = slice(end - length, end)
-            fields = {name: arrays[name][steps] for name in PER_STEP} | {name: arrays[name][i].item() for name in PER_EPISODE}
-            observations = {name.removeprefix("observations/"): arrays[name][steps]
-                            for name in arrays if name.startswith("observations/")}
-            success = None if arrays["success"][i] < 0 else bool(arrays["success"][i])
-            stages = arrays["stages"][stage_ends[i] - arrays["n_stages"][i]:stage_ends[i]]
-            episodes.append(Episode(observations=observations, success=success, stages=stages, **fields))
-    except FileNotFoundError:
-        raise
-    except Exception as error:      # zip, header, missing array, bad value: whatever is wrong with it, it is not ours
-        raise ValueError(f"{path}: not a dataset written by save_dataset, or truncated ({error})") from error
-    return episodes
+def web_batches(s, cameras, batch_size, purpose):
+    """An endless draw of s.web * batch_size questions and answers about random scenes.
 
-
-# ---------------------------------------------------------------- networks: plain arrays and JSON, no pickle
-
-def save_network(network, path, log=None):
-    """Write a network's weights, its config (a dataclass) and a JSON-able log to one .npz."""
-    arrays = {f"weights/{name}": tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
-    arrays |= {"kind": np.array(type(network).__name__), "config": np.array(json.dumps(asdict(network.config))),
-               "log": np.array(json.dumps(log))}
-    write_atomically(path, lambda temporary: np.savez(temporary, **arrays), ".npz")
-
-
-def load_network(path, kinds):
-    """Read what `save_network` wrote.  kinds: {class name: (class, config class)}.  -> (network in eval mode, log)
-
-    ValueError for a truncated or foreign file, FileNotFoundError for none.
+    Returns None if that is 0, else a callable without arguments that returns
+    {observations ..., "question": ids (n, 5), "answer": ids (n, 2)}.
     """
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            make, config = kinds[file["kind"].item()]
-            settings = json.loads(file["config"].item())         # JSON has no tuples
-            network = make(config(**{name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}))
-            prefix = "weights/"
-            network.load_state_dict({name.removeprefix(prefix): torch.as_tensor(file[name])
-                                     for name in file.files if name.startswith(prefix)})
-            return network.eval(), json.loads(file["log"].item())
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path}: not a checkpoint of {' or '.join(kinds)}, or truncated ({reason})") from error
+    n = round(s.web * batch_size)
+    if n == 0:
+        return None
+    seed = int(stream(s.seed, purpose).generate_state(1)[0])
+    pool = questions.questions(20_000, seed)
+    web = perceive(pool, cameras)
+    for name, length in (("question", PROMPT_LENGTH), ("answer", SUBTASK_LENGTH)):
+        texts, index = np.unique(pool[name], return_inverse=True)
+        web[name] = np.array([encode(str(text), length) for text in texts])[index]  # (n, length)
+    web = {name: torch.as_tensor(x, device=s.device) for name, x in web.items()}
+    g = generator(s.seed, purpose)
+
+    def draw():
+        index = torch.randint(len(web["question"]), (n,), generator=g)
+        return {name: x[index] for name, x in web.items()}
+
+    return draw

@@ -1,90 +1,114 @@
-"""The distributional value function p_φ(V | o_t, ℓ) (Sec. IV-A, V-C).
+"""The distributional value function p_φ(V | o_t, ℓ) (Secs. IV-A, V-C).
 
-    v(b), b = 0 ... B-1      support            B = 201 values from -1 (the worst failure) to 0 (success now)
-    R_t^B                    discretize         the index of the nearest of them
-    Eq. (1)                  value_loss         cross-entropy against the discretised return
-    V = Σ_b p(b) v(b)        expected_value
-    p_φ(V | o_t, ℓ)          ValueFunction      all tasks in one network; ℓ tells it which
+    v(b), b = 0 ... 200        support            201 values from -1 (the worst failure) to 0
+    R_t^B                      discretize         the index of the nearest of them
+    Eq. 1                      value_loss         cross-entropy against the discretised return
+    V = Σ_b p(b) v(b)          expected_value
+    p_φ(V | o_t, ℓ)            ValueFunction      all tasks in one network; ℓ says which
+    V(o_t, ℓ) of a dataset     predict_values
 
-Tensors only; how an episode becomes returns (Eq. 5, the range (-1, 0)) is in recap.py.  In shapes B is the paper's
-number of bins, N the batch.
-Deviations (and backbone.py's): a network of 2 layers that starts at random (paper: Gemma 3, 670M); co-training on web
-data (Sec. V-C, against overfitting) only with --web: `answer_logits`, fed by recap.train_value.
+How an episode becomes returns is in labels.py, how V is trained in recap.py.
+Letters in shapes: B the batch, n_bins the paper's number of bins.
+Deviations (docs/DEVIATIONS.md): 1, 7, 8.
 """
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from backbone import PROMPT_LENGTH, SUBTASK_LENGTH, WORD_ID, Backbone
+from data import stack_steps
 
-
-def support(n_bins=201):
+def support(n_bins: int = 201) -> Tensor:
     """v(b): the values of the bins, (n_bins,), evenly spaced from -1 to 0, both included."""
     return torch.linspace(-1.0, 0.0, n_bins)
 
+def discretize(returns: Tensor, n_bins: int = 201) -> Tensor:
+    """R_t^B: the index of the nearest bin of `support`, long (...).
 
-def discretize(returns, n_bins=201):
-    """R_t^B: index of the nearest bin of `support`.  returns (...), float in [-1, 0] -> long (...).
-
-    ValueError for a value outside the support or not finite: it was not normalised as V is, and to clip it silently
-    would bias every advantage.
+    returns: float (...), in [-1, 0].  ValueError for others: they were not normalised as V is,
+    and to clip them silently would bias every advantage.
     """
     returns = torch.as_tensor(returns)
-    outside = ~((returns >= -1 - 1e-6) & (returns <= 1e-6))       # NaN lands here, too
+    outside = ~((returns >= -1 - 1e-6) & (returns <= 1e-6))  # NaN lands here, too
     if outside.any():
         raise ValueError(f"returns: {returns[outside][0].item()}, expected values in [-1, 0]")
     return ((returns + 1) * (n_bins - 1)).round().long().clamp(0, n_bins - 1)
 
+def value_loss(logits: Tensor, returns: Tensor) -> Tensor:
+    """Eq. 1: H(R_t^B, p_φ(V | o_t, ℓ)), mean over steps.  logits: (..., n_bins), returns: (...)."""
+    n_bins = logits.shape[-1]
+    target = discretize(returns, n_bins)  # (...)
+    return F.cross_entropy(logits.reshape(-1, n_bins), target.reshape(-1))  # (B, n_bins), (B,)
 
-def value_loss(logits, returns):
-    """Eq. (1): H(R_t^B, p_φ(V | o_t, ℓ)), mean over the steps.  logits (..., B), returns (...) -> scalar."""
-    B = logits.shape[-1]
-    target = discretize(returns, B)                                       # (...)
-    return F.cross_entropy(logits.reshape(-1, B), target.reshape(-1))     # (N, B), (N,)
-
-
-def expected_value(logits):
-    """V(o_t, ℓ) = Σ_b p_φ(V = b | o_t, ℓ) v(b).  logits (..., B) -> (...) in [-1, 0]."""
+def expected_value(logits: Tensor) -> Tensor:
+    """V(o_t, ℓ) = Σ_b p_φ(V = b | o_t, ℓ) v(b).  logits: (..., n_bins).  Returns (...)."""
     return logits.softmax(-1) @ support(logits.shape[-1]).to(logits)
-
 
 @dataclass
 class ValueConfig:
-    width: int = 48        # paper: a 670M backbone beside the policy's 4B
+    width: int = 48  # paper: a 670M backbone beside the policy's 4B
     layers: int = 2
     heads: int = 2
-    n_bins: int = 201      # B
-    cameras: tuple = ()    # names of the images it reads; none: keypoints
-
+    n_bins: int = 201  # the paper's B
+    cameras: tuple = ()  # names of the images it reads; none: keypoints
 
 class ValueFunction(nn.Module):
-    """p_φ(V | o_t, ℓ): tokens [keypoints | state | prompt ℓ_t | "value:"], logits of the bins read at the last."""
+    """p_φ(V | o_t, ℓ): tokens [observation | prompt ℓ_t | "value:"], read at the last one."""
 
     def __init__(self, config=ValueConfig()):
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config.width, config.layers, config.heads, len(WORD_ID), PROMPT_LENGTH + 1, config.cameras)
+        size = config.width, config.layers, config.heads
+        self.backbone = Backbone(*size, len(WORD_ID), PROMPT_LENGTH + 1, config.cameras)
         self.head = nn.Linear(config.width, config.n_bins)
-        self.answer = nn.Linear(config.width, SUBTASK_LENGTH * len(WORD_ID))      # for co-training only
-        nn.init.zeros_(self.head.weight)       # begins at the uniform distribution, V = -1/2
+        self.answer = nn.Linear(config.width, SUBTASK_LENGTH * len(WORD_ID))  # for co-training
+        # V begins at the uniform distribution, V = -1/2.
+        nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, observation, prompt):
-        """observation {"state": (N, 6), "keypoints": (N, 4, 20)} or images, prompt ids (N, 5) -> logits (N, B)."""
+        """observation as `Backbone.embed_observation`, prompt ids (B, 5) → logits (B, n_bins)."""
         return self.head(self._read(observation, prompt, "value:"))
 
     def answer_logits(self, observation, question, answer):
-        """Co-training (Sec. V-C): the words that answer a question, ids (N, 5), about what is seen -> (N, 2, n_words).
+        """Co-training (Sec. V-C): the words that answer a question, (B, 2, n_words).
 
-        Both words at once, from one position; `answer` is not read (the policy, which writes word by word, does).
+        question: ids (B, 5).  answer: not read here; the policy, which writes word by word, does.
         """
-        return self.answer(self._read(observation, question, "answer:")).unflatten(1, (SUBTASK_LENGTH, -1))
+        logits = self.answer(self._read(observation, question, "answer:"))  # (B, 2 * n_words)
+        return logits.unflatten(1, (SUBTASK_LENGTH, -1))
 
-    def _read(self, observation, prompt, ask):
-        """The last hidden state, (N, width), of [observation | prompt | ask]."""
-        ask = torch.full_like(prompt[:, :1], WORD_ID[ask])                               # (N, 1)
-        text = self.backbone.token(torch.cat([prompt, ask], dim=1))                      # (N, 6, width)
-        tokens = torch.cat([self.backbone.embed_observation(observation), text], dim=1)  # (N, S, width)
-        return self.backbone(tokens, None)[1][:, -1]       # no mask: nothing is generated, so all may see one another
+    def _read(self, observation, prompt, cue):
+        """The last hidden state, (B, width), of [observation | prompt | cue]."""
+        cue = torch.full_like(prompt[:, :1], WORD_ID[cue])  # (B, 1)
+        text = self.backbone.token(torch.cat([prompt, cue], dim=1))  # (B, 6, width)
+        seen = self.backbone.embed_observation(observation)  # (B, n, width)
+        tokens = torch.cat([seen, text], dim=1)  # (B, n + 6, width)
+        # No mask: nothing is generated, so all may see one another.
+        _, output = self.backbone(tokens, None)
+        return output[:, -1]
+
+# ---------------------------------------------------------------- V over episodes
+
+@torch.no_grad()
+def value_logits(value, episodes, at_once=4096) -> list:
+    """Logits of p_φ(V | o_t, ℓ) of all steps in a row, ℓ without metadata.
+
+    Returns a list of tensors (m, n_bins), m <= at_once: together they have M = Σ T rows.
+    """
+    device = next(value.parameters()).device
+    steps = stack_steps(episodes, device, cameras=value.config.cameras)
+    logits = []
+    for i in range(0, len(steps["prompt"]), at_once):
+        batch = {name: x[i : i + at_once] for name, x in steps.items()}
+        logits.append(value(batch, batch["prompt"]))
+    return logits
+
+def predict_values(value, episodes) -> list:
+    """V(o_t, ℓ) of every step: a list of float (T,), one array per episode."""
+    values = [expected_value(logits).cpu().numpy() for logits in value_logits(value, episodes)]
+    ends = np.cumsum([len(e) for e in episodes])
+    return np.split(np.concatenate(values).astype(float), ends[:-1])  # (M,) -> [(T,), ...]

@@ -1,0 +1,174 @@
+"""The command line `python recap.py`: settings in, a run's folder out."""
+import argparse
+import os
+import sys
+from dataclasses import asdict, fields
+
+import torch
+
+from lab.files import read_json
+from lab.pictures import draw_pictures
+from lab.run import Run
+from lab.tables import summary, table
+from settings import Settings
+
+# --quick: a first look, the smallest run whose table visibly improves
+QUICK = dict(
+    task="fold_collar", pretraining_tasks="fold_collar", iterations=1, demonstrations=60,
+    autonomous=60, corrected=20, evaluation_episodes=100, pretraining_steps=700, sft_steps=100,
+    policy_steps=700, value_pretraining_steps=250, value_steps=100,
+)  # fmt: skip
+
+# for tests: every stage runs, but so few steps teach a policy next to nothing
+TINY = dict(
+    iterations=1, demonstrations=20, autonomous=20, corrected=5, evaluation_episodes=30,
+    pretraining_steps=150, sft_steps=50, policy_steps=100, value_pretraining_steps=60,
+    value_steps=40,
+)  # fmt: skip
+
+DOORS = """\
+other doors:
+  python -m reproduce --help     the paper's figures, claims and ablations
+  python -m robots --help        drive a robot, simulated or real, and record
+  python -m benchmarks --help    how fast all this is
+"""
+
+
+def parser():
+    """A setting that is not given is None, so that `Settings` fills in its default."""
+    parser = argparse.ArgumentParser(
+        prog="recap.py", usage="python recap.py [options]", epilog=DOORS,
+        description="RECAP (Algorithm 1) on a toy bimanual task, from data to table.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    groups = {}
+    for f in fields(Settings):
+        title = f.metadata["group"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        add_setting(groups[title], f)
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", help="folder, new or empty (default: runs/TASK-seedN)")
+    output.add_argument("--quick", action="store_true", help="a first look: FoldCollar, small")
+    output.add_argument("--resume", metavar="OUT", help="go on with an interrupted run")
+    output.add_argument(
+        "--summary", metavar="OUT", nargs="+", help="only print the mean over finished runs"
+    )
+    return parser
+
+
+def add_setting(group, f):
+    """One field of `Settings` as an option, with its default and the paper's value."""
+    default = f.metadata["usual"]
+    if default is None:
+        default = "none" if f.default == "" else f.default
+    if isinstance(f.default, bool):
+        default = "yes" if f.default else "no"
+    notes = [f"default: {default}"]
+    if f.metadata["paper"] is not None:
+        notes.append(f"paper: {f.metadata['paper']}")
+    about = f"{f.metadata['help']} ({'; '.join(notes)})".replace("%", "%%")
+    option = "--" + f.name.replace("_", "-")
+    if isinstance(f.default, bool):  # --option or --no-option
+        switch = argparse.BooleanOptionalAction
+        group.add_argument(option, action=switch, default=None, help=about)
+        return
+    kind = type(f.default)
+    if f.default is None:
+        kind = float if f.name in ("beta", "positive") else int
+    group.add_argument(option, type=kind, default=None, metavar=kind.__name__.upper(), help=about)
+
+
+def check_device(device):
+    """ValueError where this machine lacks the device."""
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available[device]:
+        names = ", ".join(name for name, ok in available.items() if ok)
+        message = f"{device} is not available on this machine, expected one of {names}"
+        raise ValueError(f"--device: {message}")
+
+
+def open_run(args):
+    """The `Run` that the command line asks for.  ValueError if its folder holds something else."""
+    given = {f.name: getattr(args, f.name) for f in fields(Settings)}
+    given = {name: x for name, x in given.items() if x is not None}
+    if args.resume is not None:
+        if given or args.out is not None or args.quick:
+            message = "goes with no other option, a run keeps its settings"
+            raise ValueError(f"--resume {args.resume}: {message}")
+        return resumed(args.resume)
+    settings = Settings(**((QUICK if args.quick else {}) | given))
+    check_device(settings.device)  # before the folder is made
+    out = args.out
+    if out is None:
+        out = free_folder(f"runs/{settings.task}-seed{settings.seed}", args.quick)
+    if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
+        message = "exists and is not an empty folder, expected a new one"
+        raise ValueError(f"--out: {out} {message} (--resume goes on with an interrupted run)")
+    os.makedirs(out, exist_ok=True)
+    run = Run(settings, out)
+    run.json("settings", lambda: asdict(settings))
+    return run
+
+
+def free_folder(name, quick):
+    """NAME, or NAME-2, NAME-3, ...: the first that is not there yet."""
+    if quick:
+        name += "-quick"
+    out = name
+    n = 1
+    while os.path.exists(out):
+        n += 1
+        out = f"{name}-{n}"
+    return out
+
+
+def resumed(folder):
+    """The `Run` of a folder, with its settings."""
+    try:
+        settings = Settings(**read_json(folder, "settings.json"))
+    except FileNotFoundError:
+        message = f"{folder} holds no settings.json, expected the folder of a run"
+        raise ValueError(f"--resume: {message}") from None
+    except (TypeError, ValueError) as error:
+        message = f"not the settings of a run ({error})"
+        raise ValueError(f"{folder}/settings.json: {message}") from None
+    check_device(settings.device)
+    return Run(settings, folder)
+
+
+def main(recap, supervised, argv=None):
+    """recap, supervised: the algorithms, of recap.py.  argv: None is the command line's."""
+    args = parser().parse_args(argv)
+    run = None
+    try:
+        if args.summary is not None:
+            print(summary(args.summary))
+            return 0
+        run = open_run(args)
+        torch.set_num_threads(1)  # products this small gain nothing from a second core
+        if run.settings.supervised:
+            supervised(run.settings, run.keep)
+        recap(run.settings, run.keep)
+        finish(run)
+    except ValueError as error:
+        print(f"recap.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        hint = "" if run is None else f"; python recap.py --resume {run.out} goes on"
+        print(f"\nrecap.py: interrupted{hint}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def finish(run):
+    """metrics.json, the pictures, the table."""
+    metrics = run.write_recap_metrics()
+    draw_pictures(run, metrics)
+    print(f"\n{table(metrics)}\n")
+    print(f"{run.out}: metrics.json, learning_curve.png, value_trace.png, before.gif, after.gif;")
+    print("datasets and checkpoints (.npz)")

@@ -1,0 +1,182 @@
+"""The folder of a run: what Algorithm 1 makes is kept there, measured by its name, and reported.
+
+    D_demo, D_k, V_pre, V_k, pi_pre, pi_k       Run.keep, which `recap.recap` is given as `keep`
+    checks of V, evaluations of π, labels       Run.measure
+    metrics.json                                Run.write_metrics
+
+A product whose file exists is loaded, not made again: so an interrupted run goes on.
+"""
+import json
+import os
+import time
+from dataclasses import asdict
+
+from lab.checks import (
+    check_value,
+    count_labels,
+    flow_loss_by_eta,
+    heldout_demonstrations,
+    heldout_rollouts,
+)
+from lab.evaluation import evaluate, evaluate_demonstrations
+from lab.files import describe_dataset, load, read_json, save, write_text
+
+# Which row of the table a policy is: its name, and whether it knows the indicator.
+STAGES = {
+    "pi_pre": ("rl_pretrained", True),
+    "pi_0": ("offline_rl_sft", True),
+    "supervised_small": ("supervised_small", None),
+    "supervised_pre": ("supervised", None),
+    "supervised_sft": ("supervised_sft", None),
+}
+
+
+class Run:
+    """The folder of one run.  settings: of the run.  out: the folder, which exists."""
+
+    def __init__(self, settings, out):
+        self.settings = settings
+        self.out = out
+        self.made = {}  # name -> the product of that name
+        self.stages = []  # rows of metrics.json
+        self.labels = []
+        self.value_report = {}
+        self.before = self.json("seconds", lambda: 0.0)  # spent by earlier processes
+        self.started = time.time()
+
+    def path(self, name):
+        """Where a file of this run lies."""
+        return os.path.join(self.out, name)
+
+    def seconds(self):
+        """What the run has taken so far, over all of its processes (up to their last product)."""
+        return self.before + time.time() - self.started
+
+    def say(self, name, text):
+        """Print one line, and keep the time that the run has taken."""
+        write_text(self.path("seconds.json"), json.dumps(self.seconds()))
+        print(f"[{self.seconds():5.0f} s] {name:<18} {text}", flush=True)
+
+    def json(self, name, make):
+        """A small result, kept as NAME.json."""
+        path = self.path(f"{name}.json")
+        if not os.path.exists(path):
+            write_text(path, json.dumps(make(), indent=1, allow_nan=False))
+        return read_json(path)
+
+    def keep(self, name, make, *arguments):
+        """A product of Algorithm 1, kept as NAME.npz and measured once.
+
+        What is made goes through its file, too: a run that was interrupted (kill -9 too) and
+        resumed computes with the same bits.
+        """
+        if name in self.made:
+            return self.made[name]
+        path = self.path(f"{name}.npz")
+        if not os.path.exists(path):
+            save(make(*arguments), path)
+        product = load(path)
+        if isinstance(product, list):
+            self.say(name, describe_dataset(product))
+        else:
+            product.to(self.settings.device)
+            n_weights = sum(p.numel() for p in product.parameters())
+            self.say(name, f"{n_weights:,} weights")
+        self.made[name] = product
+        self.measure(name, product, arguments)
+        return product
+
+    # ---- what is measured of a product, by its name
+
+    def measure(self, name, product, arguments):
+        """arguments: those that the product was made from, as in `recap.recap`."""
+        s = self.settings
+        kind, _, number = name.partition("_")
+        if name == "D_demo":
+            self.add_stage(evaluate_demonstrations(s))
+        elif name == "V_pre":
+            # As many as are held out; those of the station's own robot come first in D_demo.
+            trained_on = [e for e in arguments[1] if e.task == s.task][: s.demonstrations]
+            self.check_value(name, trained_on, lambda: heldout_demonstrations(s, s.demonstrations))
+        elif kind == "V" and number != "0":
+            k = int(number)
+            newest = [e for e in arguments[1] if e.iteration == k and e.source == "autonomous"]
+            before = self.made[f"pi_{k - 1}"]
+            self.check_value(name, newest, lambda: heldout_rollouts(s, before, k))
+        elif name in STAGES:
+            stage, indicator = STAGES[name]
+            self.measure_policy(name, stage, arguments[1], indicator)
+        elif kind == "pi":
+            k = int(number)
+            _, D, I = arguments[:3]
+            self.add_labels(self.json(f"labels_{k}", lambda: self.count_labels(I, D, k)))
+            self.measure_policy(name, f"recap_{k}", D)
+            if s.beta != 1:
+                self.evaluate(f"recap_{k}", product, s.beta)
+
+    def measure_policy(self, name, stage, D, indicator=True):
+        """Where in η its error sits, and how good it is."""
+        s = self.settings
+        policy = self.made[name]
+        found = self.json(f"flow_loss_{name}", lambda: flow_loss_by_eta(policy, D, s))
+        self.say(name, f"flow loss by η: {in_words(found)}")
+        self.evaluate(stage, policy, indicator=indicator)
+
+    def evaluate(self, name, policy, beta=1.0, indicator=True, task=None):
+        """Add a row to the table; arguments as `lab.evaluation.evaluate`."""
+
+        def make():
+            return evaluate(self.settings, name, policy, beta, indicator, task)
+
+        self.add_stage(self.json(f"eval_{name}_beta{beta:g}", make))
+
+    def check_value(self, name, trained_on, heldout):
+        """heldout: callable, makes the episodes that V was not trained on."""
+        value = self.made[name]
+
+        def make():
+            return check_value(value, trained_on, heldout(), self.settings)
+
+        report = self.json(f"value_{name}", make)
+        self.value_report[name] = report
+        self.say(f"{name} held out", in_words(report))
+
+    def count_labels(self, I, D, k):
+        return count_labels(self.made[f"V_{k}"], I, D, self.settings, k)
+
+    def add_stage(self, row):
+        """row: a dict as in metrics.json."""
+        self.stages.append(row)
+        beta = "" if row["beta"] is None else f"β = {row['beta']:g}: "
+        success = f"success {row['success']:.1%} ± {row['success_se']:.1%}"
+        throughput = f"{row['throughput']:.0f} ± {row['throughput_se']:.0f} per hour"
+        self.say(row["name"], f"{beta}{success}, {throughput}")
+
+    def add_labels(self, labels):
+        """labels: of `lab.checks.count_labels`."""
+        self.labels.append(labels)
+        self.say(f"labels {labels['iteration']}", in_words(labels))
+
+    # ---- the end
+
+    def write_metrics(self, **rest):
+        """metrics.json: everything that the run measured.  rest: more of it."""
+        s = self.settings
+        metrics = {"task": s.task, "seed": s.seed, "settings": asdict(s)}
+        metrics |= {"seconds": self.seconds(), "stages": self.stages} | rest
+        write_text(self.path("metrics.json"), json.dumps(metrics, indent=1))
+        return metrics
+
+    def write_recap_metrics(self):
+        """For Algorithm 1: with the checks of every V, those of the last one at the top, too."""
+        last = f"V_{self.settings.iterations or 'pre'}"
+        value = self.value_report | self.value_report[last]
+        return self.write_metrics(value=value, labels=self.labels)
+
+
+def in_words(found):
+    """A small dict in one line, numbers to three digits."""
+    parts = []
+    for name, x in found.items():
+        parts.append(f"{name.replace('_', ' ')} {'–' if x is None else format(x, '.3g')}")
+    return ", ".join(parts)
