@@ -14,13 +14,11 @@ Deviations (docs/DEVIATIONS.md): 16, 19, 20.
 import numpy as np
 import torch
 
-import sim_tasks
-from backbone import PROMPT_LENGTH, SUBTASK_LENGTH, encode
 from control import play
 from data import episode_seeds, generator, perceive
 from policy import predict_subtask, sample_actions
-from sim_tasks.arms import BODIES, STATIC, World
-from sim_tasks.demonstrator import GOOD, MIXED, Operator, ScriptedOperator
+from sim_tasks import find_task
+from sim_tasks.arms import BODIES, STATIC
 
 # ---------------------------------------------------------------- the datasets of Algorithm 1
 
@@ -35,50 +33,50 @@ def demonstrations(s):
         for body in bodies:
             purpose = "pretraining" if body is STATIC else f"pretraining on {body.name}"
             seeds = episode_seeds(s.seed, f"{purpose} {task}", s.demonstrations)
-            episodes += demonstrate(sim_tasks.TASKS[task], seeds, MIXED, body)
+            episodes += demonstrate(find_task(task), seeds, "mixed", body)
     return episodes
 
 def task_demonstrations(s):
     """D_ℓ at the start (line 3): demonstrations of the target task, "high-quality" (Sec. VI-B)."""
-    spec = sim_tasks.TASKS[s.task]
     episodes = []
-    for item, seeds in by_item(spec, episode_seeds(s.seed, f"sft {s.task}", s.demonstrations)):
-        episodes += demonstrate(spec, seeds, GOOD, item=item)
+    all_seeds = episode_seeds(s.seed, f"sft {s.task}", s.demonstrations)
+    for item, seeds in by_item(s.target, all_seeds):
+        episodes += demonstrate(s.target, seeds, "good", item=item)
     return episodes
 
 def collect_iteration(s, policy, k):
     """D_k (line 7): autonomous episodes of π^{k-1}, and some that an expert corrects."""
-    spec = sim_tasks.TASKS[s.task]
+    task = s.target
     episodes = []
-    for item, seeds in by_item(spec, episode_seeds(s.seed, f"autonomous {k}", s.autonomous)):
+    for item, seeds in by_item(task, episode_seeds(s.seed, f"autonomous {k}", s.autonomous)):
         purpose = item or "rollout"
-        episodes += roll_out(s, spec, seeds, policy, iteration=k, item=item, purpose=purpose)
-    for item, seeds in by_item(spec, episode_seeds(s.seed, f"corrected {k}", s.corrected)):
+        episodes += roll_out(s, task, seeds, policy, iteration=k, item=item, purpose=purpose)
+    for item, seeds in by_item(task, episode_seeds(s.seed, f"corrected {k}", s.corrected)):
         purpose = item or "rollout"
-        episodes += coach(s, spec, seeds, policy, iteration=k, item=item, purpose=purpose)
+        episodes += coach(s, task, seeds, policy, iteration=k, item=item, purpose=purpose)
     return episodes
 
-def by_item(spec, seeds):
+def by_item(task, seeds):
     """Who is about what: [(item, seeds), ...], without empty shares; item None: as it is drawn.
 
     Where policies are measured on one item, every other episode is about that one.
     """
     shares = [(None, seeds)]
-    if spec.measured is not None:
-        shares = [(spec.measured, seeds[::2]), (None, seeds[1::2])]
+    if task.measured is not None:
+        shares = [(task.measured, seeds[::2]), (None, seeds[1::2])]
     return [(item, share) for item, share in shares if share]
 
 # ---------------------------------------------------------------- three ways to act
 
-def demonstrate(spec, seeds, skill, body=STATIC, item=None):
+def demonstrate(task, seeds, skill, body=None, item=None):
     """One episode per seed by a scripted operator.
 
-    spec: the task, of sim_tasks.TASKS.  skill: a `sim_tasks.demonstrator.Skill`.
+    task: of sim_tasks.TASKS, or a `sim_tasks.task.Task`.  skill: "mixed", "good" or "best".
     body: the robot.  item: the name of the item that all are about; None: each draws its own.
     Returns a list of labelled episodes, like `roll_out` and `coach`.
     """
-    world = World(spec, seeds, body, item)
-    operator = Operator(world, seeds, skill)
+    world = task.world(seeds, body, item)
+    operator = task.demonstrator(world, seeds, skill)
 
     def act(observation, live):
         return operator.act(world)[:, None]  # (n, 1, action_dim): chunks of one action
@@ -86,33 +84,33 @@ def demonstrate(spec, seeds, skill, body=STATIC, item=None):
     return play(world, act, 1, source="demonstration", metadata=operator.metadata())
 
 def roll_out(
-    s, spec, seeds, policy, beta=1.0, indicator=True, iteration=0, item=None, metadata="",
+    s, task, seeds, policy, beta=1.0, indicator=True, iteration=0, item=None, metadata="",
     purpose="rollout",
 ):  # fmt: skip
     """One autonomous episode per seed.
 
     s: the settings.  policy: a `policy.VLA`.  beta, indicator: as `policy.sample_actions`.
-    iteration: k of the data, which π^{k-1} collects.  spec, item: as `demonstrate`.
+    iteration: k of the data, which π^{k-1} collects.  task, item: as `demonstrate`.
     metadata: s in words, to put into the policy's prompt.
     purpose: names the stream of the noise ω.
     """
-    world = World(spec, seeds, item=item)
+    world = task.world(seeds, item=item)
     prompts = [f"{prompt} {metadata}" for prompt in world.prompts()]
     g = generator(s.seed, f"{purpose} {iteration} {False} {len(seeds)} {beta}")
     actor = Actor(s, prompts, policy, beta, indicator, g)
     said = [metadata] * len(seeds)
     return play(world, actor, s.execute, source="autonomous", iteration=iteration, metadata=said)
 
-def coach(s, spec, seeds, policy, iteration, item=None, purpose="rollout"):
+def coach(s, task, seeds, policy, iteration, item=None, purpose="rollout"):
     """One episode per seed in which an expert takes over, and hands back (Sec. V-D).
 
-    When is the business of `sim_tasks.demonstrator.Gate`.  Both the expert's steps and the
-    policy's are kept; `Episode.intervention` tells them apart.  Arguments as `roll_out`.
+    When is the business of the task's coach.  Both the expert's steps and the policy's are kept;
+    `Episode.intervention` tells them apart.  Arguments as `roll_out`.
     """
-    world = World(spec, seeds, item=item)
+    world = task.world(seeds, item=item)
     g = generator(s.seed, f"{purpose} {iteration} {True} {len(seeds)} {1.0}")
     actor = Actor(s, list(world.prompts()), policy, g=g)
-    expert = ScriptedOperator(world, seeds)
+    expert = task.coach(world, seeds)
     return play(world, actor, s.execute, expert, source="corrected", iteration=iteration)
 
 # ---------------------------------------------------------------- π as it acts
@@ -132,18 +130,19 @@ class Actor:
         self.indicator = indicator
         self.g = g
         self.device = next(policy.parameters()).device
-        ids = [encode(text, PROMPT_LENGTH) for text in prompts]
-        self.prompt = torch.tensor(ids, device=self.device)  # (n, 5)
+        self.interface = policy.config.interface
+        ids = [self.interface.encode(text, self.interface.prompt_length) for text in prompts]
+        self.prompt = torch.tensor(ids, device=self.device)  # (n, prompt_length)
         self.begin()
 
     def begin(self):
         """A new episode: ℓ̂ of the last one is forgotten."""
         self.calls = 0
-        n = len(self.prompt)
-        self.subtask = torch.zeros(n, SUBTASK_LENGTH, dtype=torch.long, device=self.device)
+        shape = len(self.prompt), self.interface.subtask_length
+        self.subtask = torch.zeros(shape, dtype=torch.long, device=self.device)
 
     def __call__(self, observation, live, frozen=None):
-        """observation: {"state": (n, 6), "keypoints": (n, 4, 20)}.
+        """observation: {name: (n, ...)}, as the task's world gives it.
 
         live: bool (n,), who is not over yet; the others' rows of the answer are zero.
         frozen: (n, known, action_dim) or None, as `policy.sample_actions`.
@@ -152,7 +151,7 @@ class Actor:
         rows = self._tensor(np.flatnonzero(live))  # (n_live,)
         # Observe, with the eyes of this network.
         observation = {name: x[live] for name, x in observation.items()}
-        seen = perceive(observation, policy.config.cameras)
+        seen = perceive(observation, self.interface)
         seen = {name: self._tensor(x) for name, x in seen.items()}
         # Decide what to do next, less often than how.
         if self.calls % self.s.subtask_every == 0:
@@ -160,7 +159,7 @@ class Actor:
         self.calls += 1
         # ω is drawn for all, so that a copy's noise does not depend on which others are over.
         n = len(live)
-        omega = torch.randn(n, policy.config.horizon, policy.action_dim, generator=self.g)
+        omega = torch.randn(n, *policy.mean.shape, generator=self.g)  # (n, H, action_dim)
         if frozen is not None:
             frozen = self._tensor(frozen).float()[rows]
         actions = sample_actions(

@@ -94,8 +94,9 @@ def play(world, act, execute, operator=None, source="autonomous", iteration=0, m
     for i, steps in enumerate(log.cut()):
         episode = episode_of(
             steps, task=task.name, prompt=str(world.prompts()[i]), max_length=task.max_steps,
-            success=bool(world.success[i]), stages=np.arange(len(task.stages)) < world.stage[i],
+            success=bool(world.success[i]), stages=np.arange(len(task.subtasks)) < world.stage[i],
             source=source, iteration=iteration, metadata=metadata[i] if metadata else "",
+            hz=task.hz,
         )  # fmt: skip
         episodes.append(episode)
     return episodes
@@ -317,7 +318,7 @@ def ask_for_label(recording, station, log, **rest):
     (steps,) = log.cut()
     episode = episode_of(
         steps, task=task.name, prompt=task.prompt, max_length=task.max_steps, success=success,
-        stages=np.array(stages, bool), **rest,
+        stages=np.array(stages, bool), hz=task.hz, **rest,
     )  # fmt: skip
     recording.episodes.append(episode)
 

@@ -6,20 +6,23 @@
     metadata s in the prompt (Sec. V-A)                          draw_prompts
     co-training on web data (Sec. V-C)                           web_batches
     where chance comes from                                      stream, episode_seeds, generator
+    sizes and words of a task, or of data alone                  Interface, interface_of, task_of
+    ℓ, ℓ̂: words → ids                                           Interface.encode
 
 Files of datasets are in lab/files.py.  Letters in shapes: T steps of an episode, M = Σ T of a
 dataset, n things side by side, H actions of a chunk.
 Deviations (docs/DEVIATIONS.md): 17, 18.
 """
+import difflib
 import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from backbone import PROMPT_LENGTH, SUBTASK_LENGTH, encode
 from sim_tasks import questions
 from sim_tasks.cameras import cameras as render
+from sim_tasks.task import Task
 
 SOURCES = ("demonstration", "autonomous", "corrected")
 
@@ -41,6 +44,7 @@ class Episode:
     success: bool | None  # None: not labelled yet, an error wherever a label is needed
     stages: np.ndarray  # (n_stages,) bool: successes of the scored stages
     source: str  # one of SOURCES; "corrected": a policy ran and an operator could take over
+    hz: float  # control steps per second
     iteration: int = 0  # k of Algorithm 1 (π^{k-1} acted); 0 for demonstrations
     metadata: str = ""  # s in words
 
@@ -59,9 +63,120 @@ class Episode:
                 raise ValueError(f"{name}: not finite at step {step}, expected finite numbers")
         if self.source not in SOURCES:
             raise ValueError(f"source: {self.source!r}, expected one of {SOURCES}")
+        if not 0 < self.hz < float("inf"):
+            raise ValueError(f"hz: {self.hz}, expected control steps per second, above 0")
 
     def __len__(self):
         return len(self.actions)
+
+# ---------------------------------------------------------------- sizes and words
+
+# Words that every network knows; the first one pads.  "subtask:", "action:", "value:" and "answer:"
+# mark where the model is to continue; the last four are the metadata s.
+WORDS = (
+    "", "subtask:", "Advantage:", "positive", "negative", "action:", "value:", "answer:",
+    "fast", "slow", "careful", "careless",
+)  # fmt: skip
+
+@dataclass(frozen=True)
+class Interface:
+    """What goes into the networks of a task and out of them: sizes, words, rate.
+
+    It is a part of every network's config, so a checkpoint can be loaded without its task.
+    """
+
+    state_dim: int  # numbers of q_t
+    action_dim: int
+    hz: float  # control steps per second
+    words: tuple  # that the task adds to WORDS
+    prompt_length: int  # words of ℓ_t with the metadata s
+    subtask_length: int  # words of ℓ̂
+    keypoints: tuple = ()  # (how many, numbers of each); none: there are none
+    near: tuple = ()  # (first, after the last) of those numbers that are 0 where an arm arrives
+    cameras: tuple = ()  # names of the images that are read in the place of the keypoints
+    image: int = 24  # pixels, side of an image (π_0.6's model card: 448)
+    patch: int = 8  # pixels, side of a patch
+    n_arms: int = 2  # equal parts of an action
+    absolute: tuple = ()  # entries of an action that are no targets for the state's numbers
+
+    def __post_init__(self):
+        for i in set(range(self.state_dim, self.action_dim)) - set(self.absolute):
+            where = f"the state has {self.state_dim} numbers"
+            raise ValueError(f"absolute: {self.absolute} lacks {i}, expected it: {where}")
+        if self.cameras and self.image % self.patch:
+            raise ValueError(f"image: side {self.image}, expected a multiple of {self.patch}")
+
+    @property
+    def relative(self):
+        """Entries of an action that are targets for the state's numbers of the same place."""
+        return [i for i in range(self.action_dim) if i not in self.absolute]
+
+    @property
+    def vocabulary(self):
+        """All words; a word's id is its place."""
+        return WORDS + self.words
+
+    def encode(self, text, length):
+        """Words → ids, padded to `length`.  ValueError: unknown words, or too many."""
+        known = self.vocabulary
+        words = text.split()
+        unknown = [word for word in words if word not in known]
+        if unknown:
+            near = []
+            for word in unknown:
+                near += difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+            hint = f" (nearest: {', '.join(near)})" if near else ""
+            message = f"text: unknown words {unknown} in {text!r}, expected those of the task{hint}"
+            raise ValueError(message)
+        if len(words) > length:
+            raise ValueError(f"text: {len(words)} words in {text!r}, expected at most {length}")
+        return [known.index(word) for word in words] + [0] * (length - len(words))
+
+    @property
+    def n_observation_tokens(self):
+        """One per keypoint, or per patch where there are cameras; and one for q_t."""
+        if self.cameras:
+            return len(self.cameras) * (self.image // self.patch) ** 2 + 1
+        return (self.keypoints[0] if self.keypoints else 0) + 1
+
+def interface_of(task, cameras=()):
+    """The `Interface` of a task; sizes are read off its first observation.
+
+    cameras: names of the images that are to be read in the place of the keypoints.
+    """
+    seen = task.world([0]).observe() if task.example is None else task.example
+    images = {}
+    if cameras:
+        images["cameras"] = tuple(cameras)
+        if cameras[0] in seen:
+            images["image"] = seen[cameras[0]].shape[1]
+    absolute = task.absolute
+    if absolute is None:
+        arm = task.action_dim // task.n_arms
+        absolute = range(arm - 1, task.action_dim, arm)  # the last of each arm
+    return Interface(
+        state_dim=seen["state"].shape[1], action_dim=task.action_dim, hz=task.hz,
+        words=tuple(word for word in task.words if word not in WORDS),
+        prompt_length=task.prompt_length, subtask_length=task.subtask_length,
+        keypoints=seen["keypoints"].shape[1:] if "keypoints" in seen else (),
+        near=tuple(task.near), n_arms=task.n_arms, absolute=tuple(absolute), **images,
+    )  # fmt: skip
+
+def task_of(episodes):
+    """A `Task` for episodes of which nothing else is known: no world, no operator."""
+    first = episodes[0]
+    subtasks = dict.fromkeys(str(text) for e in episodes for text in e.subtask)
+    action_dim = first.actions.shape[1]
+    state_dim = first.observations["state"].shape[1]
+    two_arms = action_dim % 2 == 0 and action_dim >= 4
+    return Task(
+        name=first.task, prompt=first.prompt, subtasks=tuple(subtasks), hz=first.hz,
+        max_steps=max(e.max_length for e in episodes), action_dim=action_dim,
+        n_arms=2 if two_arms else 1,
+        # Where the state does not say where the action's numbers are, all of them are absolute.
+        absolute=None if state_dim >= action_dim else tuple(range(action_dim)),
+        example={name: x[:1] for name, x in first.observations.items()},
+    )  # fmt: skip
 
 # ---------------------------------------------------------------- chance: from (seed, purpose)
 
@@ -80,24 +195,33 @@ def generator(seed, purpose):
 
 # ---------------------------------------------------------------- from episodes to tensors
 
-def perceive(observation, cameras=()):
+def perceive(observation, interface):
     """What a network reads of an observation: state and keypoints, or state and images.
 
-    observation: {"state": (n, 6), "keypoints": (n, 4, 20)}.
-    cameras: names of the images, uint8 (n, 24, 24, 3) each.  The simulator's pictures are a
-    function of state and keypoints, so episodes need not carry them.
+    observation: {name: (n, ...)}.  ValueError where a name is missing or a shape is another.
+    The toys' pictures are a function of state and keypoints, so their episodes carry none.
     """
-    if not cameras:
-        return {name: observation[name] for name in ("state", "keypoints")}
-    images = render(observation["state"], observation["keypoints"])
-    return {"state": observation["state"]} | {name: images[name] for name in cameras}
+    seen = dict(observation)
+    side = interface.image
+    shapes = {"state": (interface.state_dim,)}
+    if interface.cameras:
+        if not set(interface.cameras) <= set(seen):
+            seen |= render(seen["state"], seen["keypoints"])
+        shapes |= dict.fromkeys(interface.cameras, (side, side, 3))
+    elif interface.keypoints:
+        shapes["keypoints"] = tuple(interface.keypoints)
+    for name, shape in shapes.items():
+        if name not in seen or np.shape(seen[name])[1:] != shape:
+            found = np.shape(seen[name])[1:] if name in seen else "none"
+            raise ValueError(f"{name}: shape {found}, expected {shape} as the networks read it")
+    return {name: seen[name] for name in shapes}
 
-def stack_steps(episodes, device="cpu", horizon=None, cameras=()):
+def stack_steps(episodes, interface, device="cpu", horizon=None):
     """All steps of all episodes in a row: a dict of tensors with leading axis M.
 
-    horizon: H; None leaves the actions out.  cameras: as `perceive`.
-    Returns state, keypoints or images; ids of prompt (M, 5), of `described`, the prompt with the
-    metadata s (M, 5), and of subtask (M, 2); actions (M, H, action_dim), the chunks a_{t:t+H}.
+    interface: of the networks.  horizon: H; None leaves the actions out.
+    Returns what `perceive` does; ids of prompt (M, prompt_length), of `described`, the prompt with
+    the metadata s, and of subtask (M, subtask_length); actions (M, H, action_dim), a_{t:t+H}.
 
     A chunk is what was done, whoever did it: near a takeover it holds actions of the policy and
     of the operator, and I_t is that of its first step.
@@ -110,20 +234,22 @@ def stack_steps(episodes, device="cpu", horizon=None, cameras=()):
     chunks = []
     for e in episodes:
         T = len(e)
-        prompts += [encode(e.prompt, PROMPT_LENGTH)] * T
-        described += [encode(f"{e.prompt} {e.metadata}", PROMPT_LENGTH)] * T
+        length = interface.prompt_length
+        prompts += [interface.encode(e.prompt, length)] * T
+        described += [interface.encode(f"{e.prompt} {e.metadata}", length)] * T
         # Each text is encoded once: names (few,), index (T,).
         names, index = np.unique(e.subtask, return_inverse=True)
-        ids = np.array([encode(str(name), SUBTASK_LENGTH) for name in names])
-        subtasks.append(ids[index])  # (T, 2)
+        ids = [interface.encode(str(name), interface.subtask_length) for name in names]
+        subtasks.append(np.array(ids)[index])  # (T, subtask_length)
         if horizon is not None:
             # Past the end of the episode a chunk repeats the last action.
             window = np.arange(T)[:, None] + np.arange(horizon)  # (T, H)
             chunks.append(e.actions[np.minimum(window, T - 1)])  # (T, H, action_dim)
+    names = set.intersection(*(set(e.observations) for e in episodes))
     observation = {}
-    for name in ("state", "keypoints"):
+    for name in names:
         observation[name] = np.concatenate([e.observations[name] for e in episodes])
-    steps = perceive(observation, cameras)
+    steps = perceive(observation, interface)
     if horizon is not None:
         steps["actions"] = np.concatenate(chunks)
     steps["prompt"] = np.array(prompts)
@@ -132,26 +258,28 @@ def stack_steps(episodes, device="cpu", horizon=None, cameras=()):
     return {name: torch.as_tensor(x, device=device) for name, x in steps.items()}
 
 def draw_prompts(batch, metadata_dropout, g):
-    """Put s into the prompts of a batch, (B, 5), except where it is dropped (Sec. V-A)."""
+    """Put s into the prompts of a batch, ids, except where it is dropped (Sec. V-A)."""
     kept = torch.rand(len(batch["prompt"]), generator=g) >= metadata_dropout  # (B,)
     kept = kept[:, None].to(batch["prompt"].device)
     batch["prompt"] = torch.where(kept, batch["described"], batch["prompt"])
 
-def web_batches(s, cameras, batch_size, purpose):
+def web_batches(s, interface, batch_size, purpose):
     """An endless draw of s.web * batch_size questions and answers about random scenes.
 
     Returns None if that is 0, else a callable without arguments that returns
-    {observations ..., "question": ids (n, 5), "answer": ids (n, 2)}.
+    {observations ..., "question": ids as of a prompt, "answer": ids as of a subtask}.
     """
     n = round(s.web * batch_size)
     if n == 0:
         return None
     seed = int(stream(s.seed, purpose).generate_state(1)[0])
     pool = questions.questions(20_000, seed)
-    web = perceive(pool, cameras)
-    for name, length in (("question", PROMPT_LENGTH), ("answer", SUBTASK_LENGTH)):
+    web = perceive(pool, interface)
+    lengths = {"question": interface.prompt_length, "answer": interface.subtask_length}
+    for name, length in lengths.items():
         texts, index = np.unique(pool[name], return_inverse=True)
-        web[name] = np.array([encode(str(text), length) for text in texts])[index]  # (n, length)
+        ids = [interface.encode(str(text), length) for text in texts]
+        web[name] = np.array(ids)[index]  # (n, length)
     web = {name: torch.as_tensor(x, device=s.device) for name, x in web.items()}
     g = generator(s.seed, purpose)
 

@@ -322,11 +322,12 @@ class Task:
     name: str  # its id, as in `data.Episode`
     prompt: str  # ℓ_t in words
     max_steps: int  # the time limit, in ticks
+    hz: float = 50.0  # ticks per second
 
 class Station:
     """One robot as `control.drive` sees it: arrays with a leading axis of one.
 
-    robot: a `SafeRobot`, connected.  task: anything with name, prompt and max_steps.
+    robot: a `SafeRobot`, connected.  task: anything with name, prompt, max_steps and hz.
     referee: who knows when it is over and how it went: over() -> bool, subtask() -> str,
     outcome() -> (True, False, None for not labelled, or REDO; successes of the stages).
     """

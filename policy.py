@@ -4,8 +4,7 @@
     Eqs. 4, 8    flow-matching loss            flow_matching_loss
     Eq. 6        the three factors of π_θ      VLA.terms
     Eqs. 9, 10   bound on log π_θ              likelihood_bound
-    Eq. 13       guidance                      guided
-    Eqs. 2, 12   the improved policy π̂         sample_actions (by `integrate` and `guided`)
+    Eqs. 2, 12, 13   π̂, by guidance            sample_actions, with `integrate` and `guided`
     Sec. V-A     a^ℓ, a scaled-down FAST       ActionTokenizer
     Sec. V-B     the indicator's text          VLA.hidden_states
     Fig. 3       knowledge insulation          VLA.context
@@ -27,8 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbone import PROMPT_LENGTH, SUBTASK_LENGTH, VOCABULARY, WORD_ID
-from backbone import Backbone, attend, mlp, n_observation_tokens, prefix_lm_bias
+from backbone import Backbone, attend, mlp, prefix_lm_bias
+from data import WORDS, Interface
 
 ETA_MAX = 0.999  # f divides by 1 - η
 
@@ -127,6 +126,7 @@ class ActionTokenizer(nn.Module):
 
 @dataclass
 class PolicyConfig:
+    interface: Interface
     width: int = 64  # of the backbone (paper: Gemma 3 4B)
     layers: int = 2
     heads: int = 2
@@ -134,7 +134,6 @@ class PolicyConfig:
     horizon: int = 8  # H, at 10 Hz (π₀: 50, at 50 Hz; the paper gives no H)
     n_coefficients: int = 2  # DCT coefficients kept per action dimension
     n_action_bins: int = 32
-    cameras: tuple = ()  # names of the images it reads; none: keypoints
     output: str = "clean"  # of the expert's last layer: the chunk â ("clean") or f ("velocity")
     insulation: bool = True  # knowledge insulation: no gradient from the expert to the backbone
 
@@ -152,15 +151,15 @@ def expert_layer(width, backbone_width):
 class Expert(nn.Module):
     """The action expert: weights of its own, one token per arm and draw."""
 
-    def __init__(self, config, arm_dim):
+    def __init__(self, config):
         super().__init__()
         width = config.expert_width
         self.heads = config.heads
-        self.arm_dim = arm_dim  # numbers of one arm's action
-        # Of the 6 sines and 6 cosines that encode η.
-        self.register_buffer("frequency", 2.0 ** torch.arange(6) * torch.pi / 2)
+        self.n_arms = config.interface.n_arms
+        arm_dim = config.interface.action_dim // self.n_arms  # numbers of one arm's action
+        self.register_buffer("frequency", 2.0 ** torch.arange(6) * torch.pi / 2)  # of η's sines
         self.inward = mlp(config.horizon * arm_dim + 12, 2 * width, width)  # a chunk, η
-        self.arm = nn.Parameter(0.1 * torch.randn(2, width))  # which arm: left, right
+        self.arm = nn.Parameter(0.1 * torch.randn(self.n_arms, width))  # which arm
         self.layers = nn.ModuleList(expert_layer(width, config.width) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.outward = nn.Linear(width, config.horizon * arm_dim)
@@ -176,61 +175,62 @@ class Expert(nn.Module):
         """What the last layer puts out, â or f, for several draws of (ω, η) per prefix.
 
         The prefix is the expensive part: it is read once, and all draws of a sample share it.
-        context: of `context`, for B prefixes of P tokens.  eta: (B, n_draws).
-        hidden_bias: (B, 1, 1, P), 0 or -inf (an omitted indicator).
-        a_eta, and what is returned: (B, n_draws, H, action_dim).
+        context: of `context`, for B prefixes of P tokens.  hidden_bias: (B, 1, 1, P), 0 or -inf.
+        a_eta, and what is returned: (B, n_draws, H, action_dim).  eta: (B, n_draws).
         """
-        B, n_draws, H, action_dim = a_eta.shape
+        B, n_draws, H, _ = a_eta.shape
+        n_arms = self.n_arms
+        n_own = n_draws * n_arms  # tokens of its own
         # One token per draw and arm: the arm's chunk, and η in sines and cosines.
-        arms = a_eta.view(B, n_draws, H, 2, self.arm_dim).transpose(2, 3)
-        arms = arms.reshape(B, n_draws, 2, -1)  # (B, n_draws, 2, H * arm_dim)
+        arms = a_eta.view(B, n_draws, H, n_arms, -1).transpose(2, 3)
+        arms = arms.reshape(B, n_draws, n_arms, -1)  # (B, n_draws, n_arms, H * arm_dim)
         phase = eta[..., None] * self.frequency  # (B, n_draws, 6)
-        time = torch.cat([phase.sin(), phase.cos()], -1)[:, :, None].expand(B, n_draws, 2, 12)
-        x = self.inward(torch.cat([arms, time], -1)) + self.arm  # (B, n_draws, 2, width)
-        x = x.view(B, n_draws * 2, -1)  # (B, n_draws * 2, width)
-        # All see the prefix.  The two arms of a draw see each other, other draws do not.
-        draw = torch.arange(n_draws * 2, device=x.device) // 2  # 0 0 1 1 2 2 ...
-        others = torch.zeros(n_draws * 2, n_draws * 2, device=x.device)
+        time = torch.cat([phase.sin(), phase.cos()], -1)[:, :, None].expand(-1, -1, n_arms, -1)
+        x = self.inward(torch.cat([arms, time], -1)) + self.arm  # (B, n_draws, n_arms, width)
+        x = x.view(B, n_own, -1)  # (B, n_own, width)
+        # All see the prefix.  The arms of a draw see one another, other draws do not.
+        draw = torch.arange(n_own, device=x.device) // n_arms  # 0 0 1 1 2 2 ...
+        others = torch.zeros(n_own, n_own, device=x.device)
         others = others.masked_fill(draw[:, None] != draw, float("-inf")).expand(B, 1, -1, -1)
-        bias = torch.cat([hidden_bias.expand(-1, -1, n_draws * 2, -1), others], -1)
+        bias = torch.cat([hidden_bias.expand(-1, -1, n_own, -1), others], -1)
         for layer, (context_k, context_v) in zip(self.layers, context):
             q, k, v = layer["qkv"](layer["norm1"](x)).chunk(3, dim=-1)
-            k = torch.cat([context_k, k], dim=1)  # (B, P + n_draws * 2, width)
+            k = torch.cat([context_k, k], dim=1)  # (B, P + n_own, width)
             v = torch.cat([context_v, v], dim=1)
             x = x + layer["out"](attend(q, k, v, self.heads, bias))
             x = x + layer["mlp"](layer["norm2"](x))
-        out = self.outward(self.norm(x)).view(B, n_draws, 2, H, self.arm_dim)
-        return out.transpose(2, 3).reshape(B, n_draws, H, action_dim)
+        out = self.outward(self.norm(x)).view(B, n_draws, n_arms, H, -1)
+        return out.transpose(2, 3).reshape(a_eta.shape)  # (B, n_draws, H, action_dim)
 
 class VLA(nn.Module):
     """π_θ: observations, prompt and subtask in; text, action tokens and the field f out."""
 
-    def __init__(self, config=PolicyConfig(), action_dim=6):
+    def __init__(self, config):
         super().__init__()
         if config.output not in ("clean", "velocity"):
             raise ValueError(f"output: {config.output!r}, expected 'clean' or 'velocity'")
         self.config = config
-        self.action_dim = action_dim
-        n_coefficients = config.n_coefficients
+        interface = config.interface
+        chunk = (config.horizon, interface.action_dim)  # shape of a chunk
         n_bins = config.n_action_bins
-        self.tokenizer = ActionTokenizer(config.horizon, action_dim, n_coefficients, n_bins)
-        self.n_action_tokens = n_coefficients * action_dim
+        self.tokenizer = ActionTokenizer(*chunk, config.n_coefficients, n_bins)
+        self.n_action_tokens = config.n_coefficients * interface.action_dim
+        self.n_words = len(interface.vocabulary)  # the ids behind them are action tokens
         # Where in the sequence the text stands.
-        n_prefix = n_observation_tokens(config.cameras) + PROMPT_LENGTH
+        n_prefix = interface.n_observation_tokens + interface.prompt_length
         self.at_subtask = n_prefix  # "subtask:"
-        self.at_indicator = self.at_subtask + 1 + SUBTASK_LENGTH  # "Advantage:"
+        self.at_indicator = self.at_subtask + 1 + interface.subtask_length  # "Advantage:"
         self.at_action = self.at_indicator + 2  # "action:"; the expert sees what is before it
-        n_tokens = len(VOCABULARY) + n_bins
+        n_tokens = self.n_words + n_bins
         n_text = self.at_action - n_prefix + self.n_action_tokens
-        size = (config.width, config.layers, config.heads)
-        self.backbone = Backbone(*size, n_tokens, PROMPT_LENGTH + n_text, config.cameras)
+        self.backbone = Backbone(config, n_tokens, interface.prompt_length + n_text)
         self.text_head = nn.Linear(config.width, n_tokens)
-        self.expert = Expert(config, action_dim // 2)
+        self.expert = Expert(config)
         self.register_buffer("mask", prefix_lm_bias(n_prefix, n_text))  # (S, S)
-        # Normaliser of the relative chunks; buffers, so it is saved with the weights.
+        # Normaliser of the relative chunks, saved with the weights.
         self.register_buffer("fitted", torch.tensor(False))
-        self.register_buffer("mean", torch.zeros(config.horizon, action_dim))
-        self.register_buffer("std", torch.ones(config.horizon, action_dim))
+        self.register_buffer("mean", torch.zeros(chunk))
+        self.register_buffer("std", torch.ones(chunk))
 
     # ---- actions as the network sees them: relative to the current joints, unit variance
 
@@ -244,10 +244,10 @@ class VLA(nn.Module):
 
     def _origin(self, states):
         """What chunks are relative to, (N, 1, action_dim): the joints; grippers stay absolute."""
-        joints = states.clone()
-        arm_dim = self.action_dim // 2
-        joints[:, arm_dim - 1 :: arm_dim] = 0  # the last entry of each arm
-        return joints[:, None]
+        origin = states.new_zeros(len(states), self.config.interface.action_dim)
+        relative = self.config.interface.relative
+        origin[:, relative] = states[:, relative]
+        return origin[:, None]
 
     def normalize(self, chunks, states):
         """Targets (N, H, action_dim), states (N, action_dim) → what the network predicts."""
@@ -262,18 +262,18 @@ class VLA(nn.Module):
     def hidden_states(self, observation, prompt, subtask, positive, omit, action_tokens=None):
         """Hidden states of the whole sequence, or of the part before "action:".
 
-        observation: as `Backbone.embed_observation`.  prompt: ids (B, 5).  subtask: ids (B, 2).
+        observation: as `Backbone.embed_observation`.  prompt, subtask: ids (B, their length).
         positive, omit: bool (B,), I_t and whether it is left out.  action_tokens: bins, or None.
         Returns (inputs of the layers, a list of (B, S, width); output (B, S, width)).
         """
         like = prompt[:, :1]  # ids (B, 1)
-        text = [prompt, torch.full_like(like, WORD_ID["subtask:"]), subtask]
-        text.append(torch.full_like(like, WORD_ID["Advantage:"]))
-        text.append(torch.where(positive, WORD_ID["positive"], WORD_ID["negative"])[:, None])
+        sign = torch.where(positive, WORDS.index("positive"), WORDS.index("negative"))[:, None]
+        text = [prompt, torch.full_like(like, WORDS.index("subtask:")), subtask]
+        text += [torch.full_like(like, WORDS.index("Advantage:")), sign]
         if action_tokens is not None:
-            text.append(torch.full_like(like, WORD_ID["action:"]))
-            text.append(action_tokens[:, :-1] + len(VOCABULARY))  # the last is only ever a target
-        text = self.backbone.token(torch.cat(text, dim=1))  # (B, 10 or 22, width)
+            text.append(torch.full_like(like, WORDS.index("action:")))
+            text.append(action_tokens[:, :-1] + self.n_words)  # the last is only ever a target
+        text = self.backbone.token(torch.cat(text, dim=1))  # (B, words and tokens, width)
         seen = self.backbone.embed_observation(observation)  # (B, n, width)
         tokens = torch.cat([seen, text], dim=1)  # (B, S, width)
         S = tokens.shape[1]
@@ -288,9 +288,9 @@ class VLA(nn.Module):
     # ---- the three factors of Eq. 6
 
     def subtask_logits(self, hidden):
-        """log π_θ(ℓ̂ | o_t, ℓ), unnormalised, (B, 2, n_tokens): no indicator is seen there."""
-        at = self.at_subtask  # read at "subtask:" and at w1
-        return self.text_head(hidden[1][:, at : at + SUBTASK_LENGTH])
+        """log π_θ(ℓ̂ | o_t, ℓ), unnormalised, (B, subtask_length, n_tokens).  No I_t is seen."""
+        at = self.at_subtask  # read at "subtask:" and at all words of ℓ̂ but the last
+        return self.text_head(hidden[1][:, at : at + self.config.interface.subtask_length])
 
     def answer_logits(self, observation, question, answer):
         """Co-training (Sec. V-A): a question for the prompt, an answer for the subtask, ids."""
@@ -318,18 +318,18 @@ class VLA(nn.Module):
     def terms(self, batch, omega, eta, weight=None):
         """The factors of Eq. 6, per sample: two cross-entropies, and for the first the flow loss.
 
-        batch: dict of observation, prompt (B, 5), subtask (B, 2), positive (B,), omit (B,),
+        batch: dict of observation, prompt and subtask (ids), positive (B,), omit (B,),
         chunk (B, H, action_dim) normalised, tokens (B, n_action_tokens).
         omega: (B, n_draws, H, action_dim).  eta: (B, n_draws).  weight: callable η → α_η, or None.
         Returns {"subtask": (B,), "tokens": (B,), "flow": (B, n_draws)}.
         """
         names = ("prompt", "subtask", "positive", "omit", "tokens")
         hidden = self.hidden_states(batch, *[batch[name] for name in names])
-        # cross_entropy wants the classes in the second axis: (B, n_tokens, 2) → (B, 2).
+        # cross_entropy wants the classes in the second axis: (B, n_tokens, words) → (B, words).
         logits = self.subtask_logits(hidden).transpose(1, 2)
         words = F.cross_entropy(logits, batch["subtask"], reduction="none")
         logits = self.action_logits(hidden).transpose(1, 2)
-        tokens = F.cross_entropy(logits, batch["tokens"] + len(VOCABULARY), reduction="none")
+        tokens = F.cross_entropy(logits, batch["tokens"] + self.n_words, reduction="none")
         # Every draw is a sample of its own here: (B, n_draws, ...) → (N, ...).
         B, n_draws = eta.shape
         chunk = batch["chunk"].repeat_interleave(n_draws, 0)
@@ -358,14 +358,14 @@ def likelihood_bound(policy, batch, omega, eta, alpha=None):
 
 @torch.no_grad()
 def predict_subtask(policy, observation, prompt):
-    """ℓ̂: the most likely subtask, word by word.  prompt: ids (B, 5).  Returns ids (B, 2)."""
-    B = len(prompt)
-    subtask = torch.zeros(B, SUBTASK_LENGTH, dtype=torch.long, device=prompt.device)
-    no = torch.zeros(B, dtype=torch.bool, device=prompt.device)
-    for i in range(SUBTASK_LENGTH):
+    """ℓ̂: the most likely subtask, word by word.  Returns ids (B, subtask_length)."""
+    length = policy.config.interface.subtask_length
+    subtask = torch.zeros(len(prompt), length, dtype=torch.long, device=prompt.device)
+    no = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
+    for i in range(length):
         # The text is causal: later words, and the indicator, do not matter for earlier ones.
         hidden = policy.hidden_states(observation, prompt, subtask, no, ~no)
-        subtask[:, i] = policy.subtask_logits(hidden)[:, i, : len(VOCABULARY)].argmax(-1)
+        subtask[:, i] = policy.subtask_logits(hidden)[:, i, : policy.n_words].argmax(-1)
     return subtask
 
 @torch.no_grad()
@@ -386,9 +386,8 @@ def sample_actions(
     if indicator is None and beta != 1:
         raise ValueError(f"beta: {beta} without an indicator, expected 1 (nothing to guide by)")
     B = len(prompt)
-    state = observation["state"]
     if omega is None:
-        omega = torch.randn(B, policy.config.horizon, policy.action_dim, device=prompt.device)
+        omega = torch.randn(B, *policy.mean.shape, device=prompt.device)
     # The branches that we need, side by side in one batch: without the indicator, and with it.
     omit_of = [True, False]
     if beta in (0, 1):
@@ -402,7 +401,8 @@ def sample_actions(
     known = 0 if frozen is None else frozen.shape[1]
     if known > 0:
         rest = frozen[:, -1:].expand(-1, policy.config.horizon - known, -1)
-        begin = policy.normalize(torch.cat([frozen, rest], dim=1), state)[:, :known]
+        whole = torch.cat([frozen, rest], dim=1)  # (B, H, action_dim)
+        begin = policy.normalize(whole, observation["state"])[:, :known]
 
     def f(a, eta):
         if known > 0:
@@ -416,5 +416,5 @@ def sample_actions(
         # Eq. 13, on velocities and in every step: finished chunks are something else.
         return guided(branches[:B], branches[B:], beta)
 
-    chunk = policy.denormalize(integrate(f, omega, steps), state)
+    chunk = policy.denormalize(integrate(f, omega, steps), observation["state"])
     return chunk if known == 0 else torch.cat([frozen, chunk[:, known:]], dim=1)

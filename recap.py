@@ -82,13 +82,13 @@ def supervised(s, keep=call):
 def new_value(s) -> ValueFunction:
     """V with random weights (paper: from a pre-trained VLM)."""
     torch.manual_seed(s.seed)
-    return ValueFunction(ValueConfig(cameras=s.seen_cameras))
+    return ValueFunction(ValueConfig(s.interface))
 
 def new_policy(s, **size) -> VLA:
     """π with random weights (paper: from a pre-trained VLM).  size: fields of `PolicyConfig`."""
     torch.manual_seed(s.seed)
-    size |= {"cameras": s.seen_cameras, "output": s.output, "insulation": s.insulation}
-    return VLA(PolicyConfig(**size))
+    size |= {"horizon": s.horizon, "output": s.output, "insulation": s.insulation}
+    return VLA(PolicyConfig(s.interface, **size))
 
 # ---------------------------------------------------------------- training: Eqs. 1 and 3
 
@@ -98,11 +98,12 @@ def train_value(value, D, s, n_steps) -> ValueFunction:
     value: trained in place.  D: a list of episodes.  n_steps: gradient steps.
     """
     D = [e for e in D if s.value_on_corrections or e.source != "corrected"]
-    steps = stack_steps(D, s.device, cameras=value.config.cameras)
+    interface = value.config.interface
+    steps = stack_steps(D, interface, s.device)
     R = np.concatenate(episode_returns(D, s))  # (M,)
     R = torch.as_tensor(R, dtype=torch.float32, device=s.device)
     g = generator(s.seed, f"value {len(R)}")  # another stream of batches for every dataset
-    draw_questions = web_batches(s, value.config.cameras, s.value_batch, "web value")
+    draw_questions = web_batches(s, interface, s.value_batch, "web value")
 
     def draw_loss():
         index = torch.randint(len(R), (s.value_batch,), generator=g)
@@ -143,8 +144,8 @@ def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None) 
         weight = FLOW_WEIGHTS[s.flow_weight]
         loss = partial(eq3_loss, tokens=float(s.token_loss), weight=weight)
     policy.to(s.device)
-    cameras = policy.config.cameras
-    steps = stack_steps(D, s.device, policy.config.horizon, cameras)
+    interface = policy.config.interface
+    steps = stack_steps(D, interface, s.device, policy.config.horizon)
     rate = s.fine_tuning_rate if policy.fitted else s.learning_rate
     if not policy.fitted:
         # Pre-training measures the normaliser of the actions, once and for all.
@@ -160,7 +161,7 @@ def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None) 
         raise ValueError(f"drawn: none of {M} steps, expected at least one to train on")
     dropout = 1.0 if I is None else s.dropout
     g = generator(s.seed, f"policy {M}")
-    draw_questions = web_batches(s, cameras, s.batch, "web policy")
+    draw_questions = web_batches(s, interface, s.batch, "web policy")
 
     def draw_loss():
         index = kept[torch.randint(len(kept), (s.batch,), generator=g)]  # (B,)
@@ -220,5 +221,6 @@ def optimise(network, draw_loss, n_steps, learning_rate, name):
 if __name__ == "__main__":
     # The command line lies in lab/, with all that surrounds the algorithm: files, tables, plots.
     from lab.cli import main
+    from robots.lerobot_data import read_lerobot
 
-    sys.exit(main(recap, supervised))
+    sys.exit(main(recap, supervised, read_lerobot))

@@ -2,16 +2,21 @@
 
 A field is an option of `python recap.py`; its help, default and paper's value are a line here.  Our
 numbers are smaller: fewer episodes, and 10 Hz in the place of 50, so that N = 10 steps are the
-paper's one second.  A default None hangs on the task, or on --vision: `__post_init__` fills it in.
+paper's one second.  A default None hangs on the task (`sim_tasks.task.Task` has the numbers), or on
+--vision: `__post_init__` fills it in.
 Names of the method: recap.py.
 """
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import sim_tasks
-from backbone import CAMERAS
-from policy import FLOW_WEIGHTS, PolicyConfig
+from data import interface_of
+from policy import FLOW_WEIGHTS
+from sim_tasks.cameras import CAMERAS
 from sim_tasks.demonstrator import METADATA
+
+CHUNK_S = 0.8  # s of actions in a chunk, of which half is carried out
 
 def group(title):
     """A function that makes the fields of one group: (default, help, paper, default in words)."""
@@ -31,21 +36,25 @@ acting_ = group("acting")
 
 @dataclass
 class Settings:
-    task: str = task_("fold_shirt", "target task ℓ: " + ", ".join(sim_tasks.TASKS))
+    task: str = task_(
+        "fold_shirt", "target task ℓ: " + ", ".join(sim_tasks.TASKS) + ", or my_file.py:MY_TASK"
+    )
     iterations: int = task_(2, "K of Algorithm 1", paper="1 to 2")
     seed: int = task_(0, "of everything that is drawn, evaluation episodes included")
     device: str = task_("cpu", "cpu, cuda or mps")
     supervised: bool = task_(False, "also train π_0.6, the network without the indicator")
 
-    pretraining_tasks: str = data_(
-        " ".join(sim_tasks.TASKS), "tasks of D_demo, in one string; the target's is added"
-    )
+    data: str = data_("", "episodes in the place of demonstrations: .npz or a LeRobot folder")
+    pretraining_tasks: str | None = data_(
+        None, "tasks of D_demo, in one string; the target's is added",
+        usual="all toys; the target alone where it is none of them",
+    )  # fmt: skip
     bodies: bool = data_(False, "pre-train on other robot bodies, too", paper="many robots")
     demonstrations: int = data_(100, "of every task for pre-training, and of the target for SFT")
     autonomous: int = data_(150, "episodes per iteration without help", paper="300 to 600")
     corrected: int | None = data_(
         None, "episodes per iteration with human-gated corrections",
-        paper="360 beside 600 for box, none for t-shirts", usual="100 for box, else 50",
+        paper="360 beside 600 for box, none for t-shirts", usual="the task's: box 100, else 50",
     )  # fmt: skip
     vision: bool = data_(False, "read camera images in the place of keypoints", paper="yes")
     cameras: str = data_("base left_wrist right_wrist", "which images with --vision, in one string")
@@ -53,11 +62,13 @@ class Settings:
     metadata_dropout: float = data_(0.3, "how often s is left out in training")
     web: float = data_(0.0, "web questions per step of the data", paper="a small mixture")
 
-    lookahead: int = labels_(10, "N of the advantage in fine-tuning, steps", paper="50 at 50 Hz")
+    lookahead: int | None = labels_(
+        None, "N of the advantage in fine-tuning, steps", paper="50 at 50 Hz", usual="1 s: 10"
+    )
     positive_pretraining: float = labels_(0.3, "share of positive labels in pre-training", "0.3")
     positive: float | None = labels_(
         None, "share of positive labels among the newest autonomous steps",
-        paper="0.1 for t-shirts and shorts, else 0.4", usual="0.4 for fold_collar, else 0.2",
+        paper="0.1 for t-shirts, else 0.4", usual="the task's: fold_collar 0.4, else 0.2",
     )  # fmt: skip
     c_fail: float = labels_(1.0, "C_fail of Eq. 5, in time limits of the task", paper="large")
     clip_returns: bool = labels_(False, "the other range: R / limit, clipped at -1")
@@ -73,7 +84,7 @@ class Settings:
         None, "gradient steps of π_pre", usual="5000, with --vision 10000"
     )
     sft_steps: int | None = training_(
-        None, "gradient steps of π⁰", usual="700, with --vision 6000"
+        None, "gradient steps of π⁰", usual="the task's: 700; with --vision 6000"
     )
     policy_steps: int | None = training_(
         None, "gradient steps of π^k, k >= 1", usual="3500, with --vision 9000"
@@ -94,52 +105,69 @@ class Settings:
 
     beta: float | None = acting_(
         None, "guidance at evaluation, beside β = 1", paper="1, or 1.5 to 2.5",
-        usual="2 for fold_shirt, else 1.5",
+        usual="the task's: fold_shirt 2, else 1.5",
     )  # fmt: skip
     evaluation_episodes: int = acting_(300, "evaluation episodes per policy and β")
     evaluation_metadata: str = acting_("", "s at evaluation, like 'fast careful' (--metadata)")
-    execute: int = acting_(4, "actions executed of each chunk of H = 8", paper="not said (H = 50)")
+    horizon: int | None = acting_(
+        None, "H, actions of a chunk", paper="not said; π₀: 50 at 50 Hz", usual="0.8 s: 8"
+    )
+    execute: int | None = acting_(None, "actions executed of each chunk", usual="H / 2: 4")
     euler: int = acting_(5, "Euler steps per chunk")
     subtask_every: int = acting_(2, "chunks per prediction of the subtask ℓ̂")
 
     def __post_init__(self):
-        if self.positive is None:
-            self.positive = self.positive_for(self.task)
-        if self.corrected is None:
-            self.corrected = 100 if self.task == "box" else 50
-        if self.beta is None:
-            self.beta = self.beta_for(self.task)
+        target = self.target
+        horizon = round(CHUNK_S * target.hz)
         # Images take more steps to learn than keypoints.
-        if self.pretraining_steps is None:
-            self.pretraining_steps = 10_000 if self.vision else 5000
-        if self.sft_steps is None:
-            self.sft_steps = 6000 if self.vision else 700
-        if self.policy_steps is None:
-            self.policy_steps = 9000 if self.vision else 3500
+        self._fill(
+            pretraining_tasks=" ".join(sim_tasks.TASKS) if target.name in sim_tasks.TASKS else "",
+            lookahead=max(1, round(target.lookahead_s * target.hz)),
+            positive=target.positive,
+            corrected=target.corrected if target.has_demonstrator else 0,
+            beta=target.beta,
+            pretraining_steps=10_000 if self.vision else 5000,
+            sft_steps=6000 if self.vision else target.sft_steps,
+            policy_steps=9000 if self.vision else 3500,
+            horizon=max(2, horizon),
+        )
+        self._fill(execute=self.horizon // 2)
         check_settings(self)
 
+    def _fill(self, **defaults):
+        """Put a default where nothing was set."""
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+
+    @property
+    def target(self):
+        """The task ℓ itself."""
+        return sim_tasks.find_task(self.task)
+
+    @cached_property
+    def interface(self):
+        """What goes into the networks and out of them, `backbone.Interface`."""
+        return interface_of(self.target, self.cameras.split() if self.vision else ())
+
     def positive_for(self, task):
-        """Share of positive labels for ε_ℓ of `task`: as set for the target, else the default."""
-        if task == self.task and self.positive is not None:
+        """Share of positive labels for ε_ℓ of the task of that name."""
+        if task == self.target.name or task not in sim_tasks.TASKS:
             return self.positive
-        return 0.4 if task == "fold_collar" else 0.2
+        return sim_tasks.TASKS[task].positive
 
     def beta_for(self, task):
-        """The recommended β of `task`, likewise."""
-        if task == self.task and self.beta is not None:
+        """The recommended β of the task of that name, likewise."""
+        if task == self.target.name or task not in sim_tasks.TASKS:
             return self.beta
-        return 2.0 if task == "fold_shirt" else 1.5
+        return sim_tasks.TASKS[task].beta
 
     @property
     def pretraining(self):
         """Names of the tasks of D_demo; the target's is always among them."""
         named = self.pretraining_tasks.split()
-        return [task for task in sim_tasks.TASKS if task in named or task == self.task]
-
-    @property
-    def seen_cameras(self):
-        """Names of the images that the networks read: () is keypoints."""
-        return tuple(self.cameras.split()) if self.vision else ()
+        names = [task for task in sim_tasks.TASKS if task in named or task == self.task]
+        return names if self.task in names else [*names, self.task]
 
 def check_settings(s):
     """ValueError names the first setting that cannot be, its value, and what was expected."""
@@ -156,15 +184,15 @@ def check_settings(s):
         value = getattr(s, name)
         check(name, isinstance(value, int) and value >= least, f"an integer >= {least}")
 
-    check("task", s.task in sim_tasks.TASKS, "one of " + ", ".join(sim_tasks.TASKS))
     check("beta", s.beta >= 0 and math.isfinite(s.beta), "a number >= 0")
     check("c_fail", s.c_fail >= 0 and math.isfinite(s.c_fail), "a number >= 0")
     check("device", s.device in ("cpu", "cuda", "mps"), "cpu, cuda or mps")
     check("restart", s.restart in ("pretrained", "last"), "pretrained or last")
     check("output", s.output in ("clean", "velocity"), "clean or velocity")
     check("flow_weight", s.flow_weight in FLOW_WEIGHTS, " or ".join(FLOW_WEIGHTS))
-    check_words("cameras", CAMERAS)
-    check("cameras", s.cameras != "", "some of " + ", ".join(CAMERAS))
+    if s.target.name in sim_tasks.TASKS:
+        check_words("cameras", CAMERAS)
+    check("cameras", s.cameras.split(), "names of images, like " + ", ".join(CAMERAS))
     check_words("pretraining_tasks", sim_tasks.TASKS)
     still = "no other bodies with --vision: the pictures show the static robot"
     check("bodies", not (s.bodies and s.vision), still)
@@ -174,16 +202,17 @@ def check_settings(s):
     check("evaluation_metadata", s.metadata or not s.evaluation_metadata, unknown)
     check("metadata_dropout", 0 <= s.metadata_dropout <= 1, "a number in [0, 1]")
     check("web", 0 <= s.web <= 4, "a number in [0, 4]")
+    toy = s.target.name in sim_tasks.TASKS
+    check("web", toy or s.web == 0, "0: the questions are about the toys")
     for name in ("iterations", "seed", "corrected"):
         check_integer(name, 0)
     for name in (
         "demonstrations", "autonomous", "evaluation_episodes", "lookahead", "batch", "draws",
         "pretraining_steps", "sft_steps", "policy_steps", "value_pretraining_steps", "value_steps",
-        "value_batch", "euler", "subtask_every", "execute",
+        "value_batch", "euler", "subtask_every", "horizon", "execute",
     ):  # fmt: skip
         check_integer(name, 1)
-    horizon = PolicyConfig().horizon
-    check("execute", s.execute <= horizon, f"1 to {horizon}")
+    check("execute", s.execute <= s.horizon, f"1 to H = {s.horizon}")
     for name in ("learning_rate", "fine_tuning_rate", "value_learning_rate"):
         check(name, 0 < getattr(s, name) < 1, "a number in (0, 1)")
     # Without dropout the branch that guidance needs is never trained; at 1 the other one is not.

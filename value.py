@@ -8,7 +8,7 @@
     V(o_t, ℓ) of a dataset     predict_values
 
 How an episode becomes returns is in labels.py, how V is trained in recap.py.
-Letters in shapes: B the batch, n_bins the paper's number of bins.
+Letters in shapes: B the batch, L words of a prompt, n_bins the paper's number of bins.
 Deviations (docs/DEVIATIONS.md): 1, 7, 8.
 """
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbone import PROMPT_LENGTH, SUBTASK_LENGTH, WORD_ID, Backbone
-from data import stack_steps
+from backbone import Backbone
+from data import WORDS, Interface, stack_steps
 
 def support(n_bins: int = 201) -> Tensor:
     """v(b): the values of the bins, (n_bins,), evenly spaced from -1 to 0, both included."""
@@ -49,44 +49,47 @@ def expected_value(logits: Tensor) -> Tensor:
 
 @dataclass
 class ValueConfig:
+    interface: Interface
     width: int = 48  # paper: a 670M backbone beside the policy's 4B
     layers: int = 2
     heads: int = 2
     n_bins: int = 201  # the paper's B
-    cameras: tuple = ()  # names of the images it reads; none: keypoints
 
 class ValueFunction(nn.Module):
     """p_φ(V | o_t, ℓ): tokens [observation | prompt ℓ_t | "value:"], read at the last one."""
 
-    def __init__(self, config=ValueConfig()):
+    def __init__(self, config):
         super().__init__()
         self.config = config
-        size = config.width, config.layers, config.heads
-        self.backbone = Backbone(*size, len(WORD_ID), PROMPT_LENGTH + 1, config.cameras)
+        interface = config.interface
+        n_words = len(interface.vocabulary)
+        n_text = interface.prompt_length + 1
+        self.backbone = Backbone(config, n_words, n_text)
         self.head = nn.Linear(config.width, config.n_bins)
-        self.answer = nn.Linear(config.width, SUBTASK_LENGTH * len(WORD_ID))  # for co-training
+        # For co-training: all words of an answer at once.
+        self.answer = nn.Linear(config.width, interface.subtask_length * n_words)
         # V begins at the uniform distribution, V = -1/2.
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, observation, prompt):
-        """observation as `Backbone.embed_observation`, prompt ids (B, 5) → logits (B, n_bins)."""
+        """observation as `Backbone.embed_observation`, prompt ids (B, L) → logits (B, n_bins)."""
         return self.head(self._read(observation, prompt, "value:"))
 
     def answer_logits(self, observation, question, answer):
-        """Co-training (Sec. V-C): the words that answer a question, (B, 2, n_words).
+        """Co-training (Sec. V-C): the words that answer a question, (B, subtask_length, n_words).
 
-        question: ids (B, 5).  answer: not read here; the policy, which writes word by word, does.
+        question: ids, as a prompt.  answer: not read; the policy, which writes word by word, does.
         """
-        logits = self.answer(self._read(observation, question, "answer:"))  # (B, 2 * n_words)
-        return logits.unflatten(1, (SUBTASK_LENGTH, -1))
+        logits = self.answer(self._read(observation, question, "answer:"))
+        return logits.unflatten(1, (self.config.interface.subtask_length, -1))
 
     def _read(self, observation, prompt, cue):
         """The last hidden state, (B, width), of [observation | prompt | cue]."""
-        cue = torch.full_like(prompt[:, :1], WORD_ID[cue])  # (B, 1)
-        text = self.backbone.token(torch.cat([prompt, cue], dim=1))  # (B, 6, width)
+        cue = torch.full_like(prompt[:, :1], WORDS.index(cue))  # (B, 1)
+        text = self.backbone.token(torch.cat([prompt, cue], dim=1))  # (B, L + 1, width)
         seen = self.backbone.embed_observation(observation)  # (B, n, width)
-        tokens = torch.cat([seen, text], dim=1)  # (B, n + 6, width)
+        tokens = torch.cat([seen, text], dim=1)  # (B, n + L + 1, width)
         # No mask: nothing is generated, so all may see one another.
         _, output = self.backbone(tokens, None)
         return output[:, -1]
@@ -100,7 +103,7 @@ def value_logits(value, episodes, at_once=4096) -> list:
     Returns a list of tensors (m, n_bins), m <= at_once: together they have M = Σ T rows.
     """
     device = next(value.parameters()).device
-    steps = stack_steps(episodes, device, cameras=value.config.cameras)
+    steps = stack_steps(episodes, value.config.interface, device)
     logits = []
     for i in range(0, len(steps["prompt"]), at_once):
         batch = {name: x[i : i + at_once] for name, x in steps.items()}

@@ -4,17 +4,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-import sim_tasks
 from collection import demonstrate, roll_out
 from data import episode_seeds, generator, stack_steps
 from labels import episode_returns, step_advantages, thresholds
 from policy import draw_noise
-from sim_tasks.arms import World
-from sim_tasks.demonstrator import MIXED
+from sim_tasks import find_task
 from value import predict_values, value_logits, value_loss
 
 # ---------------------------------------------------------------- the value function
-
 
 def check_value(value, trained_on, heldout, s):
     """V on episodes that it was not trained on.
@@ -32,7 +29,6 @@ def check_value(value, trained_on, heldout, s):
         "prompt_effect": prompt_effect(value, heldout, s),
     }
 
-
 def correlation(value, episodes, s):
     """Pearson correlation of V with the return over all steps; None where one is constant."""
     V = np.concatenate(predict_values(value, episodes))  # (M,)
@@ -41,13 +37,11 @@ def correlation(value, episodes, s):
         return None
     return float(np.corrcoef(V, R)[0, 1])
 
-
 def mean_value_loss(value, episodes, s):
     """Eq. 1 over all steps of `episodes`: what overfits when data are few."""
     logits = torch.cat(value_logits(value, episodes))  # (M, n_bins)
     R = np.concatenate(episode_returns(episodes, s))  # (M,)
     return value_loss(logits, torch.as_tensor(R, dtype=torch.float32, device=logits.device)).item()
-
 
 def outcome_auc(value, episodes):
     """P(V of a success > V of a failure) at one common time; None where there is only one kind.
@@ -66,7 +60,6 @@ def outcome_auc(value, episodes):
     difference = np.array(successes)[:, None] - np.array(failures)  # (successes, failures)
     return float(((difference > 0) + 0.5 * (difference == 0)).mean())
 
-
 def prompt_effect(value, episodes, s):
     """Mean |V(o_t, ℓ') - V(o_t, ℓ)|, ℓ' the prompt of another task: 0 if V ignores language.
 
@@ -75,27 +68,22 @@ def prompt_effect(value, episodes, s):
     others = [task for task in s.pretraining if task != s.task]
     if not others:
         return None
-    wrong = str(World(sim_tasks.TASKS[others[0]], [0]).prompts()[0])
+    wrong = str(find_task(others[0]).world([0]).prompts()[0])
     asked_wrongly = [replace(e, prompt=wrong) for e in episodes]
     right = np.concatenate(predict_values(value, episodes))  # (M,)
     return float(np.abs(right - np.concatenate(predict_values(value, asked_wrongly))).mean())
 
-
 def heldout_demonstrations(s, n):
     """n fresh demonstrations of the target task, of the quality of pre-training."""
     seeds = episode_seeds(s.seed, f"held out {s.task}", n)
-    return demonstrate(sim_tasks.TASKS[s.task], seeds, MIXED)
-
+    return demonstrate(s.target, seeds, "mixed")
 
 def heldout_rollouts(s, policy, k):
     """Fresh rollouts of π^{k-1}, whose data V^k was trained on."""
     seeds = episode_seeds(s.seed, f"held out {k}", min(s.evaluation_episodes, 150))
-    spec = sim_tasks.TASKS[s.task]
-    return roll_out(s, spec, seeds, policy, iteration=k, purpose="held out")
-
+    return roll_out(s, s.target, seeds, policy, iteration=k, purpose="held out")
 
 # ---------------------------------------------------------------- the labels
-
 
 def count_labels(value, I, D, s, k):
     """How many labels are positive, and how much was corrected, in one iteration: a dict.
@@ -122,7 +110,7 @@ def count_labels(value, I, D, s, k):
             bad.append(positive[is_bad])
     return {
         "iteration": k,
-        "epsilon": thresholds(A, D, s, k)[s.task],
+        "epsilon": thresholds(A, D, s, k)[s.target.name],
         "positive_fraction_rollouts": _share(rollouts),
         "positive_fraction_demonstrations": _share(demonstrations),
         "corrected_fraction": _share(corrected),
@@ -130,12 +118,10 @@ def count_labels(value, I, D, s, k):
         "positive_given_bad": _share(bad),
     }
 
-
 def _share(arrays):
     """Share of True in a list of bool arrays; None where there is nothing."""
     steps = np.concatenate([*arrays, []])
     return float(steps.mean()) if len(steps) else None
-
 
 def visible_quality(episode):
     """Steps that anyone who watches would call good or bad: (good, bad), bool (T,) each.
@@ -153,14 +139,11 @@ def visible_quality(episode):
     pause = still & np.append(still[1:], False) & np.append(False, still[:-1])
     return well & ~edge, edge | pause
 
-
 def _begins(held):
     """Is one of the arms about to hold?  held: bool (T, arm) -> bool (T,)"""
     return np.append((held[1:] & ~held[:-1]).any(1), False)
 
-
 # ---------------------------------------------------------------- the flow
-
 
 @torch.no_grad()
 def flow_loss_by_eta(policy, D, s, n_batches=8, edges=(0, 0.1, 0.2, 0.4, 0.6, 1)):
@@ -168,7 +151,7 @@ def flow_loss_by_eta(policy, D, s, n_batches=8, edges=(0, 0.1, 0.2, 0.4, 0.6, 1)
 
     On steps of D, each told that it is positive.
     """
-    steps = stack_steps(D, s.device, policy.config.horizon, policy.config.cameras)
+    steps = stack_steps(D, policy.config.interface, s.device, policy.config.horizon)
     steps["chunk"] = policy.normalize(steps.pop("actions"), steps["state"])  # (M, H, action_dim)
     steps["tokens"] = policy.tokenizer.encode(steps["chunk"])
     g = generator(s.seed, "flow loss by η")

@@ -7,14 +7,16 @@ from dataclasses import asdict, fields
 import torch
 
 from lab.files import read_json
+from lab.given import add_task_of, datasets, read
 from lab.pictures import draw_pictures
 from lab.run import Run
 from lab.tables import summary, table
 from settings import Settings
+from sim_tasks import find_task
 
 # --quick: a first look, the smallest run whose table visibly improves
 QUICK = dict(
-    task="fold_collar", pretraining_tasks="fold_collar", iterations=1, demonstrations=60,
+    task="fold_collar", pretraining_tasks="", iterations=1, demonstrations=60,
     autonomous=60, corrected=20, evaluation_episodes=100, pretraining_steps=700, sft_steps=100,
     policy_steps=700, value_pretraining_steps=250, value_steps=100,
 )  # fmt: skip
@@ -32,7 +34,6 @@ other doors:
   python -m robots --help        drive a robot, simulated or real, and record
   python -m benchmarks --help    how fast all this is
 """
-
 
 def parser():
     """A setting that is not given is None, so that `Settings` fills in its default."""
@@ -56,7 +57,6 @@ def parser():
     )
     return parser
 
-
 def add_setting(group, f):
     """One field of `Settings` as an option, with its default and the paper's value."""
     default = f.metadata["usual"]
@@ -75,9 +75,8 @@ def add_setting(group, f):
         return
     kind = type(f.default)
     if f.default is None:
-        kind = float if f.name in ("beta", "positive") else int
+        kind = {"beta": float, "positive": float, "pretraining_tasks": str}.get(f.name, int)
     group.add_argument(option, type=kind, default=None, metavar=kind.__name__.upper(), help=about)
-
 
 def check_device(device):
     """ValueError where this machine lacks the device."""
@@ -91,29 +90,48 @@ def check_device(device):
         message = f"{device} is not available on this machine, expected one of {names}"
         raise ValueError(f"--device: {message}")
 
-
-def open_run(args):
+def open_run(args, read_lerobot):
     """The `Run` that the command line asks for.  ValueError if its folder holds something else."""
-    given = {f.name: getattr(args, f.name) for f in fields(Settings)}
-    given = {name: x for name, x in given.items() if x is not None}
+    asked = {f.name: getattr(args, f.name) for f in fields(Settings)}
+    asked = {name: x for name, x in asked.items() if x is not None}
     if args.resume is not None:
-        if given or args.out is not None or args.quick:
+        if asked or args.out is not None or args.quick:
             message = "goes with no other option, a run keeps its settings"
             raise ValueError(f"--resume {args.resume}: {message}")
-        return resumed(args.resume)
-    settings = Settings(**((QUICK if args.quick else {}) | given))
+        return resumed(args.resume, read_lerobot)
+    asked = (QUICK if args.quick else {}) | asked
+    given = bring_data(asked, read_lerobot)
+    settings = Settings(**asked)
     check_device(settings.device)  # before the folder is made
     out = args.out
     if out is None:
-        out = free_folder(f"runs/{settings.task}-seed{settings.seed}", args.quick)
+        out = free_folder(f"runs/{settings.target.name}-seed{settings.seed}", args.quick)
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
         message = "exists and is not an empty folder, expected a new one"
         raise ValueError(f"--out: {out} {message} (--resume goes on with an interrupted run)")
     os.makedirs(out, exist_ok=True)
-    run = Run(settings, out)
+    run = Run(settings, out, given)
     run.json("settings", lambda: asdict(settings))
     return run
 
+def bring_data(asked, read_lerobot):
+    """The datasets of --data, by the names of `recap.recap`; {} without.
+
+    asked: the settings that were asked for; the task and the iterations of the data are filled in.
+    """
+    if not asked.get("data"):
+        return {}
+    asked["data"] = os.path.abspath(asked["data"])  # --resume may come from another folder
+    episodes = read(asked["data"], read_lerobot)
+    if "task" not in asked or asked["task"] == episodes[0].task:
+        asked["task"] = add_task_of(episodes)
+    task = find_task(asked["task"])
+    n_iterations = max(e.iteration for e in episodes)
+    asked.setdefault("iterations", n_iterations)
+    if not task.has_world and asked["iterations"] > n_iterations:
+        message = f"expected at most the {n_iterations} of the data: nothing can be collected"
+        raise ValueError(f"--iterations: {asked['iterations']}, {message}")
+    return datasets(episodes, task.name)
 
 def free_folder(name, quick):
     """NAME, or NAME-2, NAME-3, ...: the first that is not there yet."""
@@ -126,22 +144,22 @@ def free_folder(name, quick):
         out = f"{name}-{n}"
     return out
 
-
-def resumed(folder):
+def resumed(folder, read_lerobot):
     """The `Run` of a folder, with its settings."""
     try:
-        settings = Settings(**read_json(folder, "settings.json"))
-    except FileNotFoundError:
-        message = f"{folder} holds no settings.json, expected the folder of a run"
+        asked = read_json(folder, "settings.json")
+        given = bring_data(asked, read_lerobot)
+        settings = Settings(**asked)
+    except FileNotFoundError as error:
+        message = f"there is no {error.filename}, expected the folder of a run, and its data"
         raise ValueError(f"--resume: {message}") from None
     except (TypeError, ValueError) as error:
         message = f"not the settings of a run ({error})"
         raise ValueError(f"{folder}/settings.json: {message}") from None
     check_device(settings.device)
-    return Run(settings, folder)
+    return Run(settings, folder, given)
 
-
-def main(recap, supervised, argv=None):
+def main(recap, supervised, read_lerobot, argv=None):
     """recap, supervised: the algorithms, of recap.py.  argv: None is the command line's."""
     args = parser().parse_args(argv)
     run = None
@@ -149,7 +167,7 @@ def main(recap, supervised, argv=None):
         if args.summary is not None:
             print(summary(args.summary))
             return 0
-        run = open_run(args)
+        run = open_run(args, read_lerobot)
         torch.set_num_threads(1)  # products this small gain nothing from a second core
         if run.settings.supervised:
             supervised(run.settings, run.keep)
@@ -164,10 +182,13 @@ def main(recap, supervised, argv=None):
         return 130
     return 0
 
-
 def finish(run):
     """metrics.json, the pictures, the table."""
     metrics = run.write_recap_metrics()
+    if not run.settings.target.has_world:
+        print(f"\n{run.out}: metrics.json with the checks of V and the labels, checkpoints (.npz);")
+        print("there is no world in which to evaluate the policy")
+        return
     draw_pictures(run, metrics)
     print(f"\n{table(metrics)}\n")
     print(f"{run.out}: metrics.json, learning_curve.png, value_trace.png, before.gif, after.gif;")

@@ -5,13 +5,10 @@ import time
 import numpy as np
 import torch
 
-import sim_tasks
 from collection import demonstrate, roll_out
 from data import episode_seeds, stack_steps
 from policy import predict_subtask
-from sim_tasks.arms import CONTROL_HZ
-from sim_tasks.demonstrator import MIXED
-
+from sim_tasks import find_task
 
 def score(episodes):
     """Sec. VI-C: success rate and throughput, with standard errors.
@@ -26,7 +23,7 @@ def score(episodes):
     if n == 0 or any(e.success is None for e in episodes):
         raise ValueError(f"episodes: {n}, expected at least one, all labelled")
     success = np.array([e.success for e in episodes], float)  # (n,), 0 or 1
-    hours = np.array([len(e) for e in episodes]) / CONTROL_HZ / 3600  # (n,)
+    hours = np.array([len(e) / e.hz / 3600 for e in episodes])  # (n,)
     rate = success.mean()
     throughput = success.sum() / hours.sum()
     # Standard error of a ratio of means (delta method).  The residual of an episode: successes
@@ -45,7 +42,6 @@ def score(episodes):
         "per_stage_success": np.mean([e.stages for e in episodes], axis=0).tolist(),
     }
 
-
 def evaluate(s, name, policy, beta=1.0, indicator=True, task=None):
     """One row of the table: a policy on the evaluation episodes, the same ones for all policies.
 
@@ -54,29 +50,26 @@ def evaluate(s, name, policy, beta=1.0, indicator=True, task=None):
     does, and on as many episodes of all items, which "items" reports one by one.
     """
     begun = time.time()
-    spec = sim_tasks.TASKS[task or s.task]
+    task = s.target if task is None else find_task(task)
     seeds = episode_seeds(s.seed, "evaluation", s.evaluation_episodes)
     how = {"beta": beta, "indicator": indicator, "metadata": s.evaluation_metadata}
-    episodes = roll_out(s, spec, seeds, policy, item=spec.measured, **how)
+    episodes = roll_out(s, task, seeds, policy, item=task.measured, **how)
     row = {"name": name, "beta": beta} | score(episodes)
     row["subtask_accuracy"] = subtask_accuracy(policy, episodes, s)
-    if spec.items:
-        episodes = roll_out(s, spec, seeds, policy, **how)
+    if task.items:
+        episodes = roll_out(s, task, seeds, policy, **how)
         row["items"] = {}
-        for item in spec.items:
-            about = [e for e in episodes if e.prompt == f"{spec.prompt} {item.name}"]
+        for item in task.items:
+            about = [e for e in episodes if e.prompt == f"{task.prompt} {item.name}"]
             if about:
                 row["items"][item.name] = score(about)
     return row | {"seconds": time.time() - begun}
 
-
 def evaluate_demonstrations(s):
     """The same row for operators like those of pre-training, on as many episodes."""
-    spec = sim_tasks.TASKS[s.task]
     seeds = episode_seeds(s.seed, "evaluated demonstrations", s.evaluation_episodes)
-    episodes = demonstrate(spec, seeds, MIXED, item=spec.measured)
+    episodes = demonstrate(s.target, seeds, "mixed", item=s.target.measured)
     return {"name": "demonstrations", "beta": None} | score(episodes) | {"seconds": 0.0}
-
 
 def subtask_accuracy(policy, episodes, s):
     """Share of the steps under which the subtask ℓ̂ that the policy acts by is the annotated one.
@@ -85,7 +78,7 @@ def subtask_accuracy(policy, episodes, s):
     """
     device = next(policy.parameters()).device
     every = s.execute * s.subtask_every
-    steps = stack_steps(episodes, device, cameras=policy.config.cameras)
+    steps = stack_steps(episodes, policy.config.interface, device)
     prompts = steps["described"] if s.evaluation_metadata else steps["prompt"]
     # The step at which the ℓ̂ of every step was predicted.
     held = []

@@ -12,16 +12,14 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from data import SOURCES, Episode
+from data import SOURCES, Episode, Interface
 from policy import VLA, PolicyConfig
 from value import ValueConfig, ValueFunction
 
 KINDS = {"VLA": (VLA, PolicyConfig), "ValueFunction": (ValueFunction, ValueConfig)}
 
-
 class BadFile(ValueError):
     """A file that is truncated, damaged, or not one of ours."""
-
 
 def write_atomically(path, write, suffix=""):
     """Call write(temporary path), then move the file into place in one step.
@@ -34,7 +32,6 @@ def write_atomically(path, write, suffix=""):
         write(temporary)  # `write` creates it, so that its permissions follow the umask
         os.replace(temporary, path)
 
-
 def write_text(path, text):
     """Write a text file."""
 
@@ -44,25 +41,21 @@ def write_text(path, text):
 
     write_atomically(path, write)
 
-
 def read_json(*path):
     """What a JSON file holds."""
     with open(os.path.join(*path), encoding="utf-8") as file:
         return json.load(file)
-
 
 def write_arrays(path, arrays, compressed=True):
     """Write {name: array} to an .npz."""
     write = np.savez_compressed if compressed else np.savez
     write_atomically(path, lambda temporary: write(temporary, **arrays), ".npz")
 
-
 # ---------------------------------------------------------------- datasets
 
 # fields of `Episode` by their shape in a file: one row per step, one entry per episode
 PER_STEP = ("actions", "subtask", "intervention")
-PER_EPISODE = ("task", "prompt", "max_length", "source", "iteration", "metadata")
-
+PER_EPISODE = ("task", "prompt", "max_length", "source", "iteration", "metadata", "hz")
 
 def save_dataset(episodes, path):
     """Write a list of episodes: the steps of all in a row, and their lengths to cut them again.
@@ -95,7 +88,6 @@ def save_dataset(episodes, path):
         arrays[f"observations/{name}"] = steps
     write_arrays(path, arrays)
 
-
 def in_a_row(name, arrays):
     """Concatenate one array of every episode.  ValueError where they disagree: nothing is cast."""
     arrays = [np.asarray(a) for a in arrays]
@@ -104,7 +96,6 @@ def in_a_row(name, arrays):
         found = sorted(kinds, key=str)
         raise ValueError(f"{name}: {found} in one dataset, expected one shape and dtype")
     return np.concatenate(arrays)  # (Σ T, ...)
-
 
 def load_dataset(path):
     """Read what `save_dataset` wrote.  BadFile for anything else, FileNotFoundError for none."""
@@ -117,7 +108,6 @@ def load_dataset(path):
     except Exception as error:  # zip, header, missing array, bad value: it is not ours
         reason = f"not a dataset written by save_dataset, or truncated ({error})"
         raise BadFile(f"{path}: {reason}") from error
-
 
 def episodes_of(arrays):
     """Cut the arrays of `save_dataset` into episodes again."""
@@ -143,7 +133,6 @@ def episodes_of(arrays):
         episodes.append(Episode(**fields))
     return episodes
 
-
 def describe_dataset(episodes):
     """One line: how many episodes of each kind, and how many of them succeed."""
     parts = []
@@ -153,9 +142,7 @@ def describe_dataset(episodes):
             parts.append(f"{len(success)} {source} episodes ({np.mean(success):.0%} succeed)")
     return ", ".join(parts)
 
-
 # ---------------------------------------------------------------- networks
-
 
 def save_network(network, path):
     """Write a network's weights and its config, a dataclass: plain arrays and JSON."""
@@ -163,7 +150,6 @@ def save_network(network, path):
     arrays["kind"] = np.array(type(network).__name__)
     arrays["config"] = np.array(json.dumps(asdict(network.config)))
     write_arrays(path, arrays, compressed=False)
-
 
 def load_network(path):
     """Read what `save_network` wrote, in eval mode.  BadFile and FileNotFoundError as above."""
@@ -178,14 +164,11 @@ def load_network(path):
         what = f"not a checkpoint of {' or '.join(KINDS)}, or truncated"
         raise BadFile(f"{path}: {what} ({reason})") from error
 
-
 def network_of(arrays):
     """Make the network of the arrays of `save_network`."""
     make, config = KINDS[arrays["kind"].item()]
     settings = json.loads(arrays["config"].item())
-    for name, x in settings.items():
-        if isinstance(x, list):  # JSON has no tuples
-            settings[name] = tuple(x)
+    settings["interface"] = Interface(**tuples(settings["interface"]))
     network = make(config(**settings))
     prefix = "weights/"
     weights = {
@@ -196,9 +179,11 @@ def network_of(arrays):
     network.load_state_dict(weights)
     return network.eval()
 
+def tuples(settings):
+    """JSON has no tuples: every list becomes one."""
+    return {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
 
 # ---------------------------------------------------------------- either
-
 
 def save(product, path):
     """A dataset or a network."""
@@ -206,7 +191,6 @@ def save(product, path):
         save_dataset(product, path)
     else:
         save_network(product, path)
-
 
 def load(path):
     """What `save` wrote."""

@@ -30,13 +30,17 @@ STAGES = {
     "supervised_sft": ("supervised_sft", None),
 }
 
-
 class Run:
-    """The folder of one run.  settings: of the run.  out: the folder, which exists."""
+    """The folder of one run.
 
-    def __init__(self, settings, out):
+    settings: of the run.  out: the folder, which exists.
+    given: {name: dataset}, what need not be made (`lab.given.datasets`).
+    """
+
+    def __init__(self, settings, out, given=None):
         self.settings = settings
         self.out = out
+        self.given = given or {}
         self.made = {}  # name -> the product of that name
         self.stages = []  # rows of metrics.json
         self.labels = []
@@ -74,10 +78,11 @@ class Run:
             return self.made[name]
         path = self.path(f"{name}.npz")
         if not os.path.exists(path):
-            save(make(*arguments), path)
+            save(self.given[name] if name in self.given else make(*arguments), path)
         product = load(path)
         if isinstance(product, list):
             self.say(name, describe_dataset(product))
+            check_demonstrations(product, self.settings.target.name)
         else:
             product.to(self.settings.device)
             n_weights = sum(p.numel() for p in product.parameters())
@@ -92,11 +97,11 @@ class Run:
         """arguments: those that the product was made from, as in `recap.recap`."""
         s = self.settings
         kind, _, number = name.partition("_")
-        if name == "D_demo":
+        if name == "D_demo" and not self.given:
             self.add_stage(evaluate_demonstrations(s))
         elif name == "V_pre":
             # As many as are held out; those of the station's own robot come first in D_demo.
-            trained_on = [e for e in arguments[1] if e.task == s.task][: s.demonstrations]
+            trained_on = [e for e in arguments[1] if e.task == s.target.name][: s.demonstrations]
             self.check_value(name, trained_on, lambda: heldout_demonstrations(s, s.demonstrations))
         elif kind == "V" and number != "0":
             k = int(number)
@@ -123,7 +128,9 @@ class Run:
         self.evaluate(stage, policy, indicator=indicator)
 
     def evaluate(self, name, policy, beta=1.0, indicator=True, task=None):
-        """Add a row to the table; arguments as `lab.evaluation.evaluate`."""
+        """Add a row to the table, if there is a world; arguments as `lab.evaluation.evaluate`."""
+        if not self.settings.target.has_world:
+            return
 
         def make():
             return evaluate(self.settings, name, policy, beta, indicator, task)
@@ -135,7 +142,9 @@ class Run:
         value = self.made[name]
 
         def make():
-            return check_value(value, trained_on, heldout(), self.settings)
+            # Of data that were given, some were held out; without a world there are no others.
+            others = self.given.get(f"held out {name}") or heldout()
+            return check_value(value, trained_on, others, self.settings)
 
         report = self.json(f"value_{name}", make)
         self.value_report[name] = report
@@ -162,7 +171,7 @@ class Run:
     def write_metrics(self, **rest):
         """metrics.json: everything that the run measured.  rest: more of it."""
         s = self.settings
-        metrics = {"task": s.task, "seed": s.seed, "settings": asdict(s)}
+        metrics = {"task": s.target.name, "seed": s.seed, "settings": asdict(s)}
         metrics |= {"seconds": self.seconds(), "stages": self.stages} | rest
         write_text(self.path("metrics.json"), json.dumps(metrics, indent=1))
         return metrics
@@ -173,6 +182,11 @@ class Run:
         value = self.value_report | self.value_report[last]
         return self.write_metrics(value=value, labels=self.labels)
 
+def check_demonstrations(episodes, task):
+    """ValueError, before any training, where a task's demonstrations never succeed."""
+    own = [e for e in episodes if e.task == task and e.source == "demonstration"]
+    if len(own) >= 20 and not any(e.success for e in own):
+        raise ValueError(f"0 of {len(own)} demonstrations of {task!r} succeed, expected some")
 
 def in_words(found):
     """A small dict in one line, numbers to three digits."""

@@ -8,7 +8,6 @@ from lab.files import read_json
 
 SFT = "offline_rl_sft"
 
-
 def table(metrics):
     """The stages of a run, and the gain over offline RL + SFT and over the best earlier stage."""
     lines = [f"{'':<16} {'β':>4} {'success':>15} {'per hour':>12} {'mean time':>10}   stages"]
@@ -25,7 +24,6 @@ def table(metrics):
         lines += gains(last, metrics["stages"])
     return "\n".join(lines)
 
-
 def gains(last, stages):
     """The last row beside offline RL + SFT and beside the best earlier policy, in two lines."""
     sft = next(row for row in stages if row["name"] == SFT)
@@ -38,11 +36,9 @@ def gains(last, stages):
         f"throughput {over_best} of {best['name']}, the best before",
     ]
 
-
 def times(a, b):
     """A ratio in words."""
     return f"× {a / b:.2f}" if b else "undefined (0 before)"
-
 
 def best_before_recap(stages):
     """The trained policy of highest throughput among the stages before the first iteration."""
@@ -52,9 +48,7 @@ def best_before_recap(stages):
             before.append(row)
     return max(before, key=lambda row: row["throughput"])
 
-
 # ---------------------------------------------------------------- several runs
-
 
 def summary(folders):
     """Finished runs of one task (other seeds): means over runs ± the standard error of that mean.
@@ -102,7 +96,6 @@ def summary(folders):
     lines.append(f"correlation of the last V with the return, held out: {found}")
     return "\n".join(lines)
 
-
 def finished(folder):
     """The metrics of a finished run."""
     try:
@@ -111,11 +104,9 @@ def finished(folder):
         message = f"{folder} holds no metrics.json, expected the folder of a finished run"
         raise ValueError(f"--summary: {message}") from None
 
-
 def ratios(above, below):
     """Run by run; NaN where there is nothing to compare with."""
     return [a / b if b else math.nan for a, b in zip(above, below)]
-
 
 def cell(values, digits, width):
     """Mean ± standard error, centred."""

@@ -258,6 +258,13 @@ class World:
         self.placed, self.wrong = np.zeros((n, 2), bool), np.zeros((n, 2), bool)
         self._begin_stage(np.ones(n, bool))
 
+    def begin_again(self, who, seeds):
+        """New episodes for the copies in `who`, bool (n,); seeds: one for each of them."""
+        fresh = World(self.spec, seeds, self.body)
+        for name, x in vars(fresh).items():
+            if isinstance(x, np.ndarray) and name != "active":  # all others have a leading axis n
+                getattr(self, name)[who] = x
+
     def _begin_stage(self, who):
         """Put out the handles of the current stage for the copies in `who` (n,) bool."""
         rows, k = np.arange(self.n), self._current

@@ -1,9 +1,11 @@
 """Box assembly (Secs. VI-A and VI-C): four scored stages."""
 
-from .arms import Stage, TaskSpec
+from .arms import Stage
 from .env import BimanualEnv
+from .toys import Toy
 
-BOX = TaskSpec(
+BOX = Toy(
+    corrected=100,
     name="box",
     prompt="build box",
     max_steps=200,

@@ -35,12 +35,13 @@ GOOD = Skill(careful=0.75, pace_p=(0.3, 0.5, 0.2), pause=0.04)  # "high-quality 
 BEST = Skill(
     careful=1.0, careful_again=1.0, paces=(0.032,), pace_p=(1.0,), pause=0.0, wrong=0.0, hasty=0.0
 )
-# corrections:
+# Corrections are careful, but not fast ("even expert human operators cannot ... improve subtle
+# aspects, such as overall speed").
 COACH = Skill(
     careful=1.0, careful_again=1.0, paces=(0.017,), pace_p=(1.0,), pause=0.0, wrong=0.0, hasty=0.0
 )
-# careful, but not fast ("even expert human operators cannot ... improve subtle aspects, such as
-# overall speed")
+
+SKILLS = {"mixed": MIXED, "good": GOOD, "best": BEST, "coach": COACH}
 
 # m per step: how fast one carries an edge grasp that one has noticed, where SAFE_SPEED is safe
 EDGE_PACE = 0.014

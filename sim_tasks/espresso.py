@@ -1,7 +1,8 @@
 """Cafe (Sec. VI-A): the longest chain, one arm and then the other, with mistakes that end it."""
 
-from .arms import Stage, TaskSpec
+from .arms import Stage
 from .env import BimanualEnv
+from .toys import Toy
 
 # What stands where, m.  An arm without a part in a stage has its handle and goal where the
 # portafilter or the cup is.
@@ -16,7 +17,7 @@ LEVER, PULLED, GROUP, SPOUT, COUNTER = (
 # m per step: the portafilter's safe_speed, the full cup's spill_speed
 SLIPPERY, SPILLING = 0.014, 0.017
 
-ESPRESSO = TaskSpec(
+ESPRESSO = Toy(
     # paper: 200 s
     name="espresso",
     prompt="make espresso",

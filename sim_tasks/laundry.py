@@ -3,10 +3,12 @@
 
 from dataclasses import replace
 
-from .arms import GOOD_RADIUS, Item, Stage, TaskSpec
+from .arms import GOOD_RADIUS, Item, Stage
 from .env import BimanualEnv
+from .toys import Toy
 
-FOLD_SHIRT = TaskSpec(
+FOLD_SHIRT = Toy(
+    beta=2.0,
     name="fold_shirt",
     prompt="fold shirt",
     max_steps=150,
@@ -28,7 +30,8 @@ FOLD_SHIRT = TaskSpec(
     ),
 )
 
-FOLD_COLLAR = TaskSpec(
+FOLD_COLLAR = Toy(
+    positive=0.4,
     # paper: 200 s, a fixed flattened start
     name="fold_collar",
     prompt="fold collar up",
@@ -79,7 +82,7 @@ ITEMS = (
     garment("button-up shirt", 0.70, 0.30, 0.95, 0.024),
 )
 
-FOLD_DIVERSE = TaskSpec(
+FOLD_DIVERSE = Toy(
     # paper: 500 s
     name="fold_diverse",
     prompt="fold",

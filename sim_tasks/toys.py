@@ -1,0 +1,56 @@
+"""The five toys as tasks: a `arms.TaskSpec` with its rate, sizes, words, world and operators."""
+
+from dataclasses import dataclass
+
+from .arms import ACTION_DIM, CONTROL_HZ, STATIC, TaskSpec, World
+from .demonstrator import SKILLS, Operator, ScriptedOperator
+from .render import draw
+
+# Every word of the toys' prompts, subtasks and questions: all of them share one vocabulary.
+WORDS = tuple(
+    """
+    fold shirt collar up build box flatten sleeves stack pick sheet label place where left right
+    handle hand near far what holds nothing edge well gripper open closed how many held placed which
+    arm nearer look zero one two three four five six towel socks underwear shorts skirt t-shirt
+    jeans polo sweater long-sleeve button-up item make espresso bring portafilter grind beans tamp
+    coffee lock cup serve
+    """.split()
+)
+
+@dataclass(frozen=True)
+class Toy(TaskSpec):
+    """A toy task; the fields and methods are those of `task.Task`."""
+
+    positive: float = 0.2
+    beta: float = 1.5
+    corrected: int = 50
+    sft_steps: int = 700
+
+    hz = CONTROL_HZ
+    lookahead_s = 1.0
+    action_dim = ACTION_DIM
+    n_arms = 2
+    absolute = (2, 5)  # the grippers
+    near = (2, 6)  # both arms' joint offsets to a keypoint
+    words = WORDS
+    prompt_length = 5
+    subtask_length = 2
+    has_demonstrator = True
+    has_world = True
+    example = None  # sizes are read off the world
+
+    @property
+    def subtasks(self):
+        return tuple(stage.subtask for stage in self.stages)
+
+    def world(self, seeds, body=None, item=None):
+        return World(self, seeds, STATIC if body is None else body, item)
+
+    def demonstrator(self, world, seeds, skill):
+        return Operator(world, seeds, SKILLS[skill])
+
+    def coach(self, world, seeds):
+        return ScriptedOperator(world, seeds)
+
+    def picture(self, observation):
+        return draw(observation["state"], observation["keypoints"], self)
