@@ -89,8 +89,8 @@ def count_labels(value, I, D, s, k):
     """How many labels are positive, and how much was corrected, in one iteration: a dict.
 
     value: V^k, which made the labels I of the dataset D.
-    positive_given_good, positive_given_bad: of the newest rollouts' steps that `visible_quality`
-    calls so, the share labelled positive.
+    positive_given_good, positive_given_bad: of the newest rollouts' steps that anyone who watches
+    would call so (`toys.Toy.visible_quality`), the share labelled positive.
     """
     A = step_advantages(predict_values(value, D), D, s, k)
     rollouts = []
@@ -105,9 +105,11 @@ def count_labels(value, I, D, s, k):
             corrected.append(e.intervention)
         elif e.source == "autonomous" and e.iteration == k:
             rollouts.append(positive)
-            is_good, is_bad = visible_quality(e)
-            good.append(positive[is_good])
-            bad.append(positive[is_bad])
+            quality = s.target.visible_quality(e.observations)
+            if quality is not None:
+                is_good, is_bad = quality
+                good.append(positive[is_good])
+                bad.append(positive[is_bad])
     return {
         "iteration": k,
         "epsilon": thresholds(A, D, s, k)[s.target.name],
@@ -122,26 +124,6 @@ def _share(arrays):
     """Share of True in a list of bool arrays; None where there is nothing."""
     steps = np.concatenate([*arrays, []])
     return float(steps.mean()) if len(steps) else None
-
-def visible_quality(episode):
-    """Steps that anyone who watches would call good or bad: (good, bad), bool (T,) each.
-
-    Good: a half is about to be grasped well.  Bad: it is about to be grasped by its edge, or both
-    arms and grippers stand still (three steps in a row).
-    """
-    state = episode.observations["state"]
-    # Rows 0 and 1 of the keypoints are the handles; columns 7 and 8: held by the edge, held well.
-    handles = episode.observations["keypoints"][:, :2]
-    edge = _begins(handles[..., 7] > 0)
-    well = _begins(handles[..., 8] > 0)
-    motion = np.abs(np.diff(state, axis=0)).max(1)  # (T - 1,)
-    still = np.append(motion < 0.015, False)  # (T,); joint noise is 0.003
-    pause = still & np.append(still[1:], False) & np.append(False, still[:-1])
-    return well & ~edge, edge | pause
-
-def _begins(held):
-    """Is one of the arms about to hold?  held: bool (T, arm) -> bool (T,)"""
-    return np.append((held[1:] & ~held[:-1]).any(1), False)
 
 # ---------------------------------------------------------------- the flow
 

@@ -100,6 +100,14 @@ class Task:
         """Who watches and corrects: wants_control(observation) -> (n,), act(observation)."""
         return Coach(world, seeds)
 
+    def visible_quality(self, observations):
+        """Steps that anyone who watches would call good or bad: (good, bad), bool (T,) each.
+
+        observations: of one episode, {name: (T, ...)}.  None: nobody could say.  It is compared
+        with the labels, and nothing learns from it.
+        """
+        return None
+
     def picture(self, observation):
         """One observation as a picture, uint8 (height, width, 3); None: there are no pictures."""
         return None

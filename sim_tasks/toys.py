@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .arms import ACTION_DIM, CONTROL_HZ, STATIC, TaskSpec, World
 from .demonstrator import SKILLS, Operator, ScriptedOperator
 from .render import draw
@@ -54,3 +56,23 @@ class Toy(TaskSpec):
 
     def picture(self, observation):
         return draw(observation["state"], observation["keypoints"], self)
+
+    def visible_quality(self, observations):
+        """Steps that anyone who watches would call good or bad: (good, bad), bool (T,) each.
+
+        Good: a half is about to be grasped well.  Bad: it is about to be grasped by its edge, or both
+        arms and grippers stand still (three steps in a row).
+        """
+        state = observations["state"]
+        # Rows 0 and 1 of the keypoints are the handles; columns 7 and 8: held by the edge, held well.
+        handles = observations["keypoints"][:, :2]
+        edge = begins(handles[..., 7] > 0)
+        well = begins(handles[..., 8] > 0)
+        motion = np.abs(np.diff(state, axis=0)).max(1)  # (T - 1,)
+        still = np.append(motion < 0.015, False)  # (T,); joint noise is 0.003
+        pause = still & np.append(still[1:], False) & np.append(False, still[:-1])
+        return well & ~edge, edge | pause
+
+def begins(held):
+    """Is one of the arms about to hold?  held: bool (T, arm) -> bool (T,)"""
+    return np.append((held[1:] & ~held[:-1]).any(1), False)
