@@ -75,5 +75,5 @@ class LidAndBall:
 
 LID_AND_BALL = Task(
     name="lid_and_ball", prompt="put the ball into the box", subtasks=("open lid", "drop ball"),
-    hz=10, max_steps=70, action_dim=6, scene=LidAndBall, near=(2, 6),
+    hz=10, max_steps=90, action_dim=6, scene=LidAndBall, near=(2, 6), speed=0.08,
 )  # fmt: skip

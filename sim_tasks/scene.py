@@ -105,12 +105,12 @@ class Copies:
 class Skill:
     """How far an operator is from the expert; chance is drawn per episode or as named."""
 
-    paces: tuple = (0.35, 0.6, 1.0)  # share of the expert's motion per step, drawn per stage
+    paces: tuple = (0.25, 0.5, 1.0)  # share of Task.speed, a cap; drawn per stage
     pace_p: tuple = (0.4, 0.4, 0.2)
     pause: float = 0.04  # P(a pause of 3 to 7 steps begins) per step
     careful: float = 0.5  # P(careful) for the next CARE_STEPS; else:
-    error: float = 0.03  # ... how far beside the targets, standard deviation (rad)
-    loose: float = 0.5  # ... how far a gripper stays from what is wanted, 1 is half open
+    error: float = 0.02  # ... how far beside the targets, standard deviation (rad)
+    loose: float = 0.4  # ... how far a gripper stays from what is wanted, 1 is half open
 
 CARE_STEPS = 25
 SKILLS = {
@@ -118,7 +118,7 @@ SKILLS = {
     "good": Skill(pace_p=(0.3, 0.5, 0.2), pause=0.03, careful=0.75),
     "best": Skill(paces=(1.0,), pace_p=(1.0,), pause=0.0, careful=1.0),
     # corrections are careful, but not fast
-    "coach": Skill(paces=(0.6,), pace_p=(1.0,), pause=0.0, careful=1.0),
+    "coach": Skill(paces=(0.5,), pace_p=(1.0,), pause=0.0, careful=1.0),
 }
 
 class Operator:
@@ -165,11 +165,14 @@ class Operator:
         here[:, relative] = state[:, : len(relative)][:, relative]
         # Careless: beside the target, with a loose grip.
         careless = self.careless[rows, t // CARE_STEPS][:, None]  # (n, 1)
-        aim = wanted + careless * self.error[rows, t // CARE_STEPS]
+        motion = wanted - here + careless * self.error[rows, t // CARE_STEPS]
         grip = wanted + careless * self.skill.loose * (0.5 - wanted)
-        # Slow: only a share of the way in each step.
-        pace = self.pace[rows, stage][:, None]
-        actions = np.where(relative, here + pace * (aim - here), grip)
+        # Slow: each arm's largest motion has a cap.
+        motion = np.where(relative, motion, 0).reshape(world.n, world.spec.n_arms, -1)
+        largest = np.abs(motion).max(2, keepdims=True)  # (n, arm, 1)
+        cap = world.spec.speed * self.pace[rows, stage][:, None, None]
+        motion = motion * np.minimum(1, cap / np.maximum(largest, 1e-9))
+        actions = np.where(relative, here + motion.reshape(wanted.shape), grip)
         # A pause stays where it is, and keeps what it holds.
         pausing = self.pausing[rows, t]
         stay = np.where(relative, here, wanted if self.last is None else self.last)

@@ -37,6 +37,7 @@ class Task:
     n_arms: int = 2  # equal parts of an action, one token each
     absolute: tuple | None = None  # entries not relative to the state's; None: each arm's last
     near: tuple = ()  # (first, after the last) column of the keypoints that is 0 where one arrives
+    speed: float = 0.1  # of the fastest operator: largest change of a target per step (rad)
     # settings that hang on the task: rules of thumb are in docs/OWN_TASK.md
     lookahead_s: float = 1.0  # N of the advantage, s
     positive: float = 0.2  # share of positive labels among the newest rollouts
