@@ -1,0 +1,117 @@
+"""A person as the operator who takes over, and as the referee who labels."""
+import os
+import select
+import sys
+from contextlib import contextmanager
+
+import numpy as np
+
+from control import REDO
+
+def ask_outcome(read_line=input):
+    """The label, from a person: True, False or REDO; asks until it understands.
+
+    read_line: read_line(question) -> what they answer, like `input`.
+    """
+    outcomes = {"y": True, "n": False, "r": REDO}
+    while True:
+        answer = read_line("success? [y]es, [n]o, [r]edo (discard): ").strip().lower()[:1]
+        if answer in outcomes:
+            return outcomes[answer]
+
+class Person:
+    """An operator at a keyboard, and the referee.
+
+    space                          takes over, and hands back
+    q w e r t y u, a s d f g h j   move the joints of one arm up, down; the gripper is its last
+    tab                            goes to the other arm
+    enter                          ends the episode
+    x                              the emergency stop
+
+    robot: a `SafeRobot`.  read_keys: read_keys() -> the keys pressed since the last call, a text
+    (see `keyboard`).  read_line: as in `ask_outcome`.  subtask: the annotation of every step.
+    """
+
+    UP = "qwertyu"
+    DOWN = "asdfghj"
+    NUDGE = 0.04  # rad, or opening, per key
+
+    def __init__(self, robot, read_keys, read_line=input, subtask=""):
+        self.robot = robot
+        self.read_keys = read_keys
+        self.read_line = read_line
+        self.annotation = subtask
+        self.begin()
+
+    def begin(self):
+        """A new episode."""
+        self.in_control = False
+        self.ended = False
+        self.arm = 0  # the one that keys move: 0 left, 1 right
+        self.target = None  # (1, A)
+
+    def wants_control(self, observation):
+        for key in self.read_keys():
+            self._press(key, observation["state"])
+        return np.array([self.in_control])
+
+    def _press(self, key, state):
+        """state: (1, A)."""
+        if key == "x":
+            self.robot.estop()  # the next command raises EmergencyStop
+        elif key == " ":
+            self.in_control = not self.in_control
+            self.target = state.copy()
+        elif key == "\t":
+            self.arm = 1 - self.arm
+        elif key == "\n":
+            self.ended = True
+        elif self.in_control:
+            self._nudge(key, state.shape[1] // 2)
+
+    def _nudge(self, key, arm_dim):
+        """Move one number of the arm that is chosen; other keys do nothing.
+
+        arm_dim: how many numbers an arm has.
+        """
+        for keys, way in ((self.UP, 1), (self.DOWN, -1)):
+            if key in keys[:arm_dim]:
+                self.target[0, self.arm * arm_dim + keys.index(key)] += way * self.NUDGE
+
+    def act(self, observation):
+        return self.target
+
+    def over(self):
+        return self.ended
+
+    def subtask(self):
+        return self.annotation
+
+    def outcome(self):
+        return ask_outcome(self.read_line), []
+
+@contextmanager
+def keyboard():
+    """A POSIX terminal that is read key by key: yields the `read_keys` of `Person`."""
+    import termios  # here: Windows has neither
+    import tty
+
+    if not sys.stdin.isatty():
+        raise ValueError("stdin: not a terminal, expected one to read keys from")
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+
+    def read_keys():
+        keys = b""
+        while select.select([fd], [], [], 0)[0]:
+            more = os.read(fd, 64)
+            if not more:  # the terminal was closed
+                break
+            keys += more
+        return keys.decode(errors="ignore")
+
+    try:
+        tty.setcbreak(fd)
+        yield read_keys
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)

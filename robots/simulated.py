@@ -1,0 +1,100 @@
+"""A task of sim_tasks as a robot."""
+import gymnasium
+import numpy as np
+
+import sim_tasks  # noqa: F401  (registers the tasks)
+from hardware import Connection, to_dict, to_vector
+from sim_tasks.arms import STATIC
+
+class SimRobot(Connection):
+    """Any bimanual Gymnasium task of sim_tasks as a robot, and as its own referee.
+
+    One command is one step of the task: its world of 10 Hz runs five times as fast at 50 Hz.
+    Between commands simulated time stands still, so `hold` and `estop` have nothing to do.
+    env: the task's Gymnasium id.  seed: of the episode that `connect` begins.
+    `limits` are the arguments of `hardware.Safety`.
+    """
+
+    def __init__(self, env="SimTasks/FoldShirt-v0", seed=0):
+        self.env = gymnasium.make(env, disable_env_checker=True)
+        self.seed = seed
+        self.is_connected = False
+        self.task = self.env.unwrapped.task
+        joints = self.env.action_space.shape[0] // 2 - 1  # of one arm
+        self.names = action_names(joints)
+        self.action_features = dict.fromkeys(self.names, float)
+        arrays = dict(self.env.observation_space.items())
+        arrays.pop("state")  # has names of its own: those of the actions
+        shapes = {name: space.shape for name, space in arrays.items()}
+        self.observation_features = self.action_features | shapes
+        self.limits = dict(
+            joint_low=self.env.action_space.low[:joints],
+            joint_high=self.env.action_space.high[:joints],
+            joint_step=STATIC.joint_speed,
+            gripper_step=STATIC.gripper_speed,
+            ramp_steps=5,  # half a second at 10 Hz
+        )
+
+    @property
+    def world(self):
+        """The simulated world, for a `ScriptedOperator`; a new one after every `begin`."""
+        return self.env.unwrapped.world
+
+    # ---- the robot
+
+    def connect(self):
+        self.begin(self.seed)
+        self.is_connected = True
+
+    def disconnect(self):
+        self.is_connected = False
+
+    def begin(self, seed):
+        """Put the scene back: a new episode."""
+        self._observation, self._info = self.env.reset(seed=seed)
+        self._over = False
+
+    def get_observation(self):
+        """Positions, and `keypoints` in the place of cameras: fresh arrays, float32."""
+        self._need_connection()
+        seen = {name: x.copy() for name, x in self._observation.items()}
+        return to_dict(seen.pop("state"), self.names) | seen
+
+    def send_action(self, action):
+        """One step of the task.  Returns the action as the simulator got it, in float32."""
+        self._need_connection()
+        sent = to_vector(action, self.names).astype(np.float32)
+        self._observation, _, terminated, truncated, self._info = self.env.step(sent)
+        self._over = terminated or truncated
+        return to_dict(sent, self.names)
+
+    def hold(self):
+        """Nothing to do: without a command no time passes."""
+
+    def estop(self):
+        """Nothing to do: without a command no time passes."""
+
+    def _need_connection(self):
+        if not self.is_connected:
+            raise ConnectionError("SimRobot: not connected, expected connect() first")
+
+    # ---- the referee
+
+    def over(self):
+        """Success, an unrecoverable failure or the time limit."""
+        return self._over
+
+    def subtask(self):
+        """What an annotator would write under the current frame."""
+        return self._info["subtask"]
+
+    def outcome(self):
+        """Success, or None of an episode that was interrupted; successes of the stages."""
+        success = self._info["success"] if self._over else None
+        return success, self._info["stages"]
+
+def action_names(joints):
+    """[left joints, left gripper, right joints, right gripper].  joints: of one arm."""
+    parts = [f"joint_{i}" for i in range(joints)] + ["gripper"]
+    left = [f"left_{part}.pos" for part in parts]
+    return left + [f"right_{part}.pos" for part in parts]
