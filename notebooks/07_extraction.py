@@ -405,12 +405,12 @@ plt.show()
 #   06, from a network that knows the word, on other data and with 1,200 steps, reaches
 #   more.
 # - The AWR rows are a lesson in counting: from the quantile at $T = 0.5$ it learns from
-#   about 4 % of the steps and succeeds in 57 ± 4 %, from the mean at $T = 0.2$ from 29
+#   about 4 % of the steps and succeeds in 58 ± 4 %, from the mean at $T = 0.2$ from 29
 #   %, and succeeds in 71 ± 3 %.
 # - PPO has a tenth of the others' learning rate here, or less; at theirs it destroys
 #   the policy (below). At $\epsilon = 0.1$ the ratio stays near 1 and so does the
 #   policy: within the noise of where it began. At $\epsilon = 1$ the ratios spread, and
-#   it gains no more than the noise of two evaluations (3.5 ± 4.0 points). Where $r$ has
+#   it gains no more than the noise of two evaluations (5.5 ± 4.1 points). Where $r$ has
 #   become small its gradient is small, too, and nothing brings such a step back.
 #   Without the penalty ($\epsilon = \infty$, the best in the sweep of `python -m
 #   reproduce fig11`: a policy gradient) it learns: what keeps it from ruin here is the

@@ -3,16 +3,16 @@
     a folder of LeRobot v3.0 or v2.1 → a list of Episode     read_lerobot
     a list of Episode → a folder of LeRobot v3.0             write_lerobot
 
-    LeRobot                                              Episode
-    observation.NAME                                     observations[NAME], (T, ...)
-    observation.images.NAME, an image column             observations[NAME], uint8 (T, H, W, 3)
-    action                                               actions, (T, A), in the numbers of the file
-    the task's text                                      prompt
-    a column success of meta/episodes, or next.success   success
-    intervention, or complementary_info.is_intervention  intervention
+    LeRobot                                               Episode
+    observation.NAME                                      observations[NAME], (T, ...)
+    observation.images.NAME, an image column              observations[NAME], uint8 (T, H, W, 3)
+    action                                                actions, the numbers as they stand there
+    the task's text                                       prompt
+    a column success of meta/episodes, or next.success    success
+    intervention, or complementary_info.is_intervention   intervention
     subtask_index with meta/subtasks.parquet, or subtask  subtask
-    fps                                                  hz
-    columns recap/... of meta/episodes                   what LeRobot has no name for
+    fps                                                   hz
+    columns recap/... of meta/episodes                    what LeRobot has no name for
 
 Where those last columns are missing, the prompt is the task's id, too.  Its limit is its longest
 episode.  Without an intervention column all are demonstrations, else rollouts of iteration 1.
@@ -118,7 +118,9 @@ def subtasks_of(folder, info, frames):
 def success_of(row, frames, span):
     """The label of an episode: its own, else that of any of its frames, else None."""
     if "success" in row:
-        return None if row["success"] is None else bool(row["success"])
+        label = row["success"]
+        unknown = label is None or label != label  # pandas writes NaN for none
+        return None if unknown else bool(label)
     if SUCCESS in frames:
         return bool(frames[SUCCESS][span].any())
     return None
@@ -300,6 +302,7 @@ def check_order(folder, frames, rows):
 
 DATA_FILE = 100e6  # bytes: LeRobot begins another file then
 IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+N_IMAGES = 20  # for the statistics of an episode, or of all of them
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 PLACE = "chunk-000/file-{:03d}.parquet"
 
@@ -461,7 +464,7 @@ def statistics(array):
     """
     n_steps = len(array)
     if is_image(array):
-        some = array[:: math.ceil(n_steps / 100)]  # LeRobot takes a sample, too
+        some = array[:: math.ceil(n_steps / N_IMAGES)]  # LeRobot takes a sample, too
         x = (some / 255).reshape(-1, 3, 1, 1)
     else:
         x = array.reshape(n_steps, *(array.shape[1:] or (1,))).astype(float)

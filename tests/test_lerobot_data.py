@@ -150,8 +150,9 @@ def test_without_an_intervention_column_they_are_demonstrations(tmp_path):
 def test_the_label_of_an_episode_is_believed_first(tmp_path):
     path = by_hand(tmp_path) / "meta/episodes/chunk-000/file-000.parquet"
     table = pq.read_table(path)
-    write_table(table.append_column("success", pa.array([None, True])), path)
-    assert [e.success for e in read_lerobot(tmp_path)] == [None, True]
+    for column in (pa.array([None, True]), pa.array([np.nan, 1.0])):  # pandas writes the latter
+        write_table(table.append_column("success", column), path)
+        assert [e.success for e in read_lerobot(tmp_path)] == [None, True]
 
 def test_the_limit_is_the_longest_episode_of_the_task(tmp_path):
     write_table(
@@ -322,7 +323,7 @@ def test_statistics(tmp_path):
     stats = {name: np.array(values) for name, values in found["observation.keypoints"].items()}
     assert np.allclose(stats["mean"], x.mean(0)) and np.allclose(stats["std"], x.std(0))
     assert np.allclose(stats["q10"], np.percentile(x, 10, axis=0)) and stats["count"] == [38]
-    images = np.concatenate([e.observations["base"] for e in D]) / 255
+    images = np.concatenate([e.observations["base"] for e in D])[::2] / 255  # at most 20 of 38
     stats = {name: np.array(values) for name, values in found["observation.images.base"].items()}
     assert stats["max"].shape == (3, 1, 1)
     assert np.allclose(stats["mean"].ravel(), [images[..., c].mean() for c in range(3)])
