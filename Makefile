@@ -1,13 +1,17 @@
-# make demo: the main job, a few minutes.  make test: the fast tests.  make slow: the slow ones, which run the notebooks, too.
-# make notebooks: run and write all notebooks anew.  Each sets up .venv first.
-# Without make:  python3 -m venv .venv && .venv/bin/pip install -r requirements.txt
-#                .venv/bin/python recap.py        or        .venv/bin/python -m pytest
+# make demo: the default run, a few minutes.  make quick: a first look.  make test: the fast tests.
+# make slow: the slow tests, which run the notebooks, too.  make notebooks: write them anew.
+# Each sets up .venv first.  Without make:
+#   python3 -m venv .venv && .venv/bin/pip install -r requirements.txt
+#   .venv/bin/python recap.py        or        .venv/bin/python -m pytest
 PYTHON ?= python3
 
-.PHONY: demo test slow notebooks clean
+.PHONY: demo quick test slow notebooks clean
 
 demo: .venv/installed
 	.venv/bin/python recap.py
+
+quick: .venv/installed
+	.venv/bin/python recap.py --quick
 
 test: .venv/installed
 	.venv/bin/python -m pytest

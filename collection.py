@@ -9,7 +9,7 @@
 
 The last three play one loop, `control.play`: observe, act, step.
 Letters in shapes: n copies of a world side by side, n_live of them not over yet.
-Deviations (docs/DEVIATIONS.md): 16, 19, 20.
+Deviations (docs/DEVIATIONS.md): 16, 18, 19, 20, 25.
 """
 import numpy as np
 import torch

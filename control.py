@@ -281,7 +281,7 @@ def drive(
                 wants = operator.wants_control(observation)
                 taken = wants if chunks.fresh else wants | taken
                 if taken.any():
-                    actions = operator.act(observation)
+                    actions[taken] = operator.act(observation)[taken]
             # Step at the next tick; the first one begins now.
             if hz is not None and pacer is None:
                 pacer = Pacer(hz, clock)
@@ -310,7 +310,8 @@ def ask_for_label(recording, station, log, **rest):
         success, stages = station.outcome()
     except (Exception, KeyboardInterrupt) as error:  # nobody there to say: it stays, not labelled
         recording.error = recording.error or error
-        success, stages = None, []
+        success = None
+        stages = []
     if success is REDO:
         recording.redo = True
         return

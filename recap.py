@@ -14,7 +14,7 @@
 Names: s are the settings (the paper's s is called metadata), e an episode, D a list of them,
 I their indicators, g a generator of random numbers, k the iteration.
 In shapes: M = Σ T steps of a dataset, B steps of a batch, n_draws draws of (ω, η) for each.
-Deviations (docs/DEVIATIONS.md): 6, 8, 14, 15, 16.
+Deviations (docs/DEVIATIONS.md): 1, 6, 8, 14, 15, 16.
 """
 import copy
 import math

@@ -9,7 +9,7 @@
 
 How an episode becomes returns is in labels.py, how V is trained in recap.py.
 Letters in shapes: B the batch, L words of a prompt, n_bins the paper's number of bins.
-Deviations (docs/DEVIATIONS.md): 1, 7, 8.
+Deviations (docs/DEVIATIONS.md): 1, 7, 8, 18, 26.
 """
 from dataclasses import dataclass
 

@@ -1,10 +1,11 @@
-"""Write the student tree: the modules with the functions of syllabus.py blanked, and the tests that grade them.
+"""Write the student tree: the library with the functions of syllabus.py blanked, and their tests.
 
     python exercises/make_student_tree.py OUT
 
-The modules are the solution; nothing in them marks an exercise.  A function is found by its name in the syntax tree; what
-follows its docstring becomes one line, raise NotImplementedError("Exercise 2.1, Eq. (5)").  All else stays as it is,
-comments too, and imports that only the solution used.
+The modules are the solution; nothing in them marks an exercise.  A function is found by its name
+in the syntax tree.  What follows its docstring becomes one line,
+raise NotImplementedError("Exercise 2.1, Eq. (5)").  All else stays as it is, comments too, and
+imports that only the solution used.
 """
 import ast
 import shutil
@@ -14,9 +15,9 @@ from pathlib import Path
 from syllabus import numbered
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("reproduce.py", "ablations.py", "experiments.py", "benchmark.py")      # what makes our results; no exercise needs it
+PACKAGES = ("lab", "robots", "sim_tasks")  # what `python recap.py` and the hunts run
+OURS = ("reproduce", "benchmarks")  # what makes our results; no exercise needs it
 UNSEEN = shutil.ignore_patterns("__pycache__", "*.pyc", ".pytest_cache")
-
 
 def functions(tree, prefix=""):
     """Yield (qualified name, node) of all functions of a module, methods as Class.method."""
@@ -26,31 +27,35 @@ def functions(tree, prefix=""):
         elif isinstance(node, ast.ClassDef):
             yield from functions(node, f"{prefix}{node.name}.")
 
-
 def blank(source, messages):
-    """`source` with the body of every function in messages, {qualified name: message}, replaced by its error.
+    """`source` with the body of some functions replaced by an error.
 
-    KeyError for a name that is not there, ValueError for a function without a docstring (there would be no task).
+    messages: {qualified name: what the error says}.  KeyError for a name that is not there,
+    ValueError for a function without a docstring (there would be no task).
     """
-    known, lines = dict(functions(ast.parse(source))), source.splitlines(keepends=True)
-    for name in sorted(messages, key=lambda name: -known[name].lineno):      # from below, so that line numbers stay true
+    known = dict(functions(ast.parse(source)))
+    lines = source.splitlines(keepends=True)
+    # From below, so that line numbers stay true.
+    for name in sorted(messages, key=lambda name: -known[name].lineno):
         node = known[name]
         if ast.get_docstring(node) is None:
             raise ValueError(f"{name}: no docstring, expected one that says what to write")
-        # the whole text between docstring and end, not only its statements: comments give solutions away, too
-        lines[node.body[0].end_lineno:node.end_lineno] = [
-            " " * node.body[0].col_offset + f'raise NotImplementedError("{messages[name]}")\n']
+        indent = " " * node.body[0].col_offset
+        error = f'{indent}raise NotImplementedError("{messages[name]}")\n'
+        # The whole text after the docstring, not only its statements: comments tell, too.
+        lines[node.body[0].end_lineno : node.end_lineno] = [error]
     return "".join(lines)
 
+def copy_modules(out, packages=PACKAGES):
+    """The library in a new folder: modules, packages, what installs and configures them.
 
-def copy_modules(out, without=OURS):
-    """The library in a new folder: modules, sim_tasks, what installs and configures them.  FileExistsError if it is there."""
+    FileExistsError if the folder is there.
+    """
     out.mkdir(parents=True)
     for path in [*ROOT.glob("*.py"), ROOT / "requirements.txt", ROOT / "pytest.ini"]:
-        if path.name not in without:
-            shutil.copy(path, out)
-    shutil.copytree(ROOT / "sim_tasks", out / "sim_tasks", ignore=UNSEEN)
-
+        shutil.copy(path, out)
+    for package in packages:
+        shutil.copytree(ROOT / package, out / package, ignore=UNSEEN)
 
 def make(out):
     """The student tree in a new folder."""
@@ -59,14 +64,13 @@ def make(out):
     for name in ("syllabus.py", "grade.py"):
         shutil.copy(ROOT / "exercises" / name, out / "exercises")
     shutil.copy(ROOT / "exercises" / "STUDENT.md", out / "README.md")
-    messages = {}                                                            # module -> {qualified name: message}
+    messages = {}  # module -> {qualified name: message}
     for number, part in numbered().items():
         module, name = part.function.split(".", 1)
         messages.setdefault(module, {})[name] = f"Exercise {number}, {part.paper}"
     for module, todo in messages.items():
         path = out / f"{module}.py"
         path.write_text(blank(path.read_text(encoding="utf-8"), todo), encoding="utf-8")
-
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:

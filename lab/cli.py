@@ -14,11 +14,11 @@ from lab.tables import summary, table
 from settings import Settings
 from sim_tasks import find_task
 
-# --quick: a first look, the smallest run whose table visibly improves
+# --quick: a first look, a small run whose table visibly improves within a minute
 QUICK = dict(
     task="fold_collar", pretraining_tasks="", iterations=1, demonstrations=60,
-    autonomous=60, corrected=20, evaluation_episodes=100, pretraining_steps=700, sft_steps=100,
-    policy_steps=700, value_pretraining_steps=250, value_steps=100,
+    autonomous=80, corrected=20, evaluation_episodes=100, pretraining_steps=1000, sft_steps=100,
+    policy_steps=1200, value_pretraining_steps=250, value_steps=100,
 )  # fmt: skip
 
 # for tests: every stage runs, but so few steps teach a policy next to nothing

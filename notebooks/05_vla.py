@@ -1,14 +1,17 @@
 # %% [markdown]
 # # The VLA: words, action tokens, attention, insulation
 #
-# **Beside the paper:** Fig. 3, Sec. V-A, Sec. V-B, Eq. 6 and 7 (App. C). Code: `policy.py`, `backbone.py`.
+# **Beside the paper:** Fig. 3, Sec. V-A, Sec. V-B, Eq. 6 and 7 (App. C). Code:
+# `policy.py`, `backbone.py`.
 #
-# You will see everything that stands in the sequence of one real step, who may see whom (measured, not only
-# drawn), why the indicator cannot leak into the subtask, what knowledge insulation cuts, and the three
-# factors of Eq. 6 as three losses. Below a minute on one core.
+# You will see everything that stands in the sequence of one real step, who may see whom
+# (measured, not only drawn), why the indicator cannot leak into the subtask, what
+# knowledge insulation cuts, and the three factors of Eq. 6 as three losses. Below a
+# minute on one core.
 
 # %%
 import sys
+
 sys.path.insert(0, "..")
 
 from dataclasses import replace
@@ -19,13 +22,16 @@ import torch
 
 import recap
 from backbone import PROMPT_LENGTH, SUBTASK_LENGTH, VOCABULARY, encode
-from plots import BLUE, GREEN, GREY, PURPLE, VERMILLION
+from collection import Actor, demonstrate
+from data import episode_seeds, generator, stack_steps
+from lab.plots import BLUE, GREEN, GREY, PURPLE, VERMILLION
 from policy import VLA, ActionTokenizer, PolicyConfig, draw_noise, sample_actions
+from recap import optimise
 from settings import Settings
+from sim_tasks import TASKS
 from sim_tasks.cameras import cameras
 from sim_tasks.demonstrator import MIXED
 from sim_tasks.render import draw
-from training import generator, optimise, stack_steps
 
 torch.set_num_threads(1)
 plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
@@ -33,43 +39,56 @@ CONFIG = PolicyConfig()
 
 # %% [markdown]
 # ## 1. One step
-# The data are 24 demonstrations of FoldShirt by scripted operators of mixed quality. We stop one of them at a
-# step at which something is held.
+# The data are 24 demonstrations of FoldShirt by scripted operators of mixed quality. We
+# stop one of them at a step at which something is held.
 
 # %%
 s = Settings(demonstrations=24)
-episodes = recap.demonstrate(s, "fold_shirt", MIXED, "notebook")
-e, t = episodes[0], 20
-state, keypoints = e.observations["state"][t], e.observations["keypoints"][t]
+seeds = episode_seeds(s.seed, "notebook fold_shirt", s.demonstrations)
+episodes = demonstrate(TASKS["fold_shirt"], seeds, MIXED)
+e = episodes[0]
+t = 20
+state = e.observations["state"][t]
+keypoints = e.observations["keypoints"][t]
 print("prompt ℓ_t   ", e.prompt, "\nmetadata s   ", e.metadata, "\nsubtask ℓ̂    ", e.subtask[t])
 print("state q_t    ", state.round(2), "(rad, rad, gripper 0-1; left, then right)")
 
 # %%
 pictures = {"drawn for us": draw(state, keypoints, e.task)} | {
-    name: x[0] for name, x in cameras(state[None], keypoints[None]).items()}
+    name: x[0] for name, x in cameras(state[None], keypoints[None]).items()
+}
 fig, axes = plt.subplots(1, 4, figsize=(10, 2.8), layout="constrained")
 for ax, (name, picture) in zip(axes, pictures.items()):
     ax.imshow(picture)
     ax.set(xticks=[], yticks=[], title=f"{name}, {len(picture)} px")
 
 # %% [markdown]
-# The left picture is for people. The other three are what `--vision` reads: 24 pixels a side (π₀.₆, by its
-# model card: 448), and each is cut into nine patches of 8 x 8, one token each: 27 tokens. The head of
-# `sim_tasks/cameras.py` says what the spots mean.
+# The left picture is for people. The other three are what `--vision` reads: 24 pixels a
+# side (π₀.₆, by its model card: 448), and each is cut into nine patches of 8 x 8, one
+# token each: 27 tokens. The head of `sim_tasks/cameras.py` says what the spots mean.
 #
-# By default the network reads what a perfect detector would see in them instead: four keypoints with 20
-# numbers each. The most telling columns of this step:
+# By default the network reads what a perfect detector would see in them instead: four
+# keypoints with 20 numbers each. The most telling columns of this step:
 
 # %%
-columns = {"x (m)": 0, "y (m)": 1, "by edge": 7, "held well": 8, "released": 10, "stage 1": 11, "stage 2": 12}
+columns = {
+    "x (m)": 0,
+    "y (m)": 1,
+    "by edge": 7,
+    "held well": 8,
+    "released": 10,
+    "stage 1": 11,
+    "stage 2": 12,
+}
 print(" " * 13 + "".join(f"{name:>10}" for name in columns))
 for row, name in zip(keypoints, ("left handle", "right handle", "left goal", "right goal")):
     print(f"{name:<13}" + "".join(f"{row[column]:10.2f}" for column in columns.values()))
 
 # %% [markdown]
 # ## 2. Words
-# Every word is one token (the paper: word pieces). A text is padded with "" to a fixed length, and a word
-# that no network has ever seen is an error, not an unknown token that is silently passed on.
+# Every word is one token (the paper: word pieces). A text is padded with "" to a fixed
+# length, and a word that no network has ever seen is an error, not an unknown token
+# that is silently passed on.
 
 # %%
 ids = encode(f"{e.prompt} {e.metadata}", PROMPT_LENGTH)
@@ -81,39 +100,41 @@ except ValueError as error:
 
 # %% [markdown]
 # ## 3. Action tokens
-# $a^\ell_{t:t+H}$ is a scaled-down FAST: a cosine transform of the chunk of $H = 8$ steps, of which the
-# lowest two coefficients of each of the six dimensions are kept, each in one of 32 bins. That gives 12 tokens
-# of fixed number, in the place of FAST's byte-pair merges.
+# $a^\ell_{t:t+H}$ is a scaled-down FAST: a cosine transform of the chunk of $H = 8$
+# steps, of which the lowest two coefficients of each of the six dimensions are kept,
+# each in one of 32 bins. That gives 12 tokens of fixed number, in the place of FAST's
+# byte-pair merges.
 #
-# Chunks enter relative to the current joints (grippers absolute), with unit variance; `fit_normalizer`
-# measures that on the data.
+# Chunks enter relative to the current joints (grippers absolute), with unit variance;
+# `fit_normalizer` measures that on the data.
 
 # %%
-torch.manual_seed(0)                    # the weights that networks begin with come from the global generator
-policy, steps = VLA(CONFIG), stack_steps(episodes, cameras=CONFIG.cameras)
+torch.manual_seed(0)  # the weights that networks begin with come from the global generator
+policy = VLA(CONFIG)
+steps = stack_steps(episodes, horizon=CONFIG.horizon, cameras=CONFIG.cameras)
 policy.fit_normalizer(steps["actions"], steps["state"])
-steps["chunk"] = policy.normalize(steps["actions"], steps["state"])                    # (M, H, A)
+steps["chunk"] = policy.normalize(steps["actions"], steps["state"])  # (M, H, A)
 print("root mean square error, unit variance")
 print(f"{'coefficients':>12} {'tokens':>7} {'32 bins':>9} {'unquantised':>12}")
 tokenizers = {C: ActionTokenizer(8, 6, C, 32) for C in (1, 2, 4, 8)}
 for C, tokenizer in tokenizers.items():
     tokenizer.fit(steps["chunk"])
     back = tokenizer.decode(tokenizer.encode(steps["chunk"]))
-    cut = tokenizer.dct.T @ tokenizer.dct @ steps["chunk"]          # truncated, not quantised
+    cut = tokenizer.dct.T @ tokenizer.dct @ steps["chunk"]  # truncated, not quantised
     rms = [(x - steps["chunk"]).pow(2).mean().sqrt().item() for x in (back, cut)]
     print(f"{C:12} {6 * C:7} {rms[0]:9.3f} {rms[1]:12.3f}")
-tokens = policy.tokenizer.encode(steps["chunk"])                    # (M, 12)
+tokens = policy.tokenizer.encode(steps["chunk"])  # (M, 12)
 # the centre of a bin lies in that bin
 assert torch.equal(policy.tokenizer.encode(policy.tokenizer.decode(tokens)), tokens)
 
 # %%
-gripper = steps["actions"][:, :, 2]                                  # (M, H), the left one
-now = int(((gripper[:, 0] > 0.5) & (gripper[:, 3] < 0.5)).nonzero()[0])      # closes within this chunk
+gripper = steps["actions"][:, :, 2]  # (M, H), the left one
+now = int(((gripper[:, 0] > 0.5) & (gripper[:, 3] < 0.5)).nonzero()[0])  # closes within this chunk
 fig, axes = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained", sharex=True, sharey=True)
 for ax, d, name in zip(axes, range(3), ("left shoulder", "left elbow", "left gripper")):
     ax.plot(range(8), steps["chunk"][now, :, d], "o", color="black", label="chunk")
     for C, colour, line in ((1, GREY, ":"), (2, VERMILLION, "-"), (4, BLUE, "--")):
-        back = tokenizers[C].decode(tokenizers[C].encode(steps["chunk"][now:now + 1]))[0]
+        back = tokenizers[C].decode(tokenizers[C].encode(steps["chunk"][now : now + 1]))[0]
         ax.plot(range(8), back[:, d], line, color=colour, label=f"{C} coefficient{'s' * (C > 1)}")
     ax.set(title=name, xlabel="step of the chunk")
 axes[0].set_ylabel("unit variance")
@@ -121,31 +142,39 @@ axes[0].legend(frameon=False, fontsize=8)
 print("a^ℓ of this chunk:", tokens[now].tolist())
 
 # %% [markdown]
-# Two coefficients say "how much" and "rising or falling". A gripper that is told to close from one step to
-# the next becomes a ramp. This costs the robot nothing: the tokens are only a training target, from which the
-# backbone learns what matters for acting. What the arms get is the continuous chunk of the action expert.
+# Two coefficients say "how much" and "rising or falling". A gripper that is told to
+# close from one step to the next becomes a ramp. This costs the robot nothing: the
+# tokens are only a training target, from which the backbone learns what matters for
+# acting. What the arms get is the continuous chunk of the action expert.
 
 # %% [markdown]
 # ## 4. The sequence, and who sees whom
-# Fig. 3 from left to right: observation, prompt, then causal text. The last action token is only ever a
-# target, so eleven of twelve stand in the input.
+# Fig. 3 from left to right: observation, prompt, then causal text. The last action
+# token is only ever a target, so eleven of twelve stand in the input.
 
 # %%
-patches = [f"{name} {i}" for name in CONFIG.cameras for i in range(9)]
+patches = []
+for name in CONFIG.cameras:
+    patches += [f"{name} {i}" for i in range(9)]
 observation = patches or [f"keypoint {i}" for i in range(4)]
 prompt = [repr(VOCABULARY[i]) for i in encode(e.prompt, PROMPT_LENGTH)]
 names = observation + ["state"] + prompt + ["subtask:", *str(e.subtask[t]).split()]
-names += ["Advantage:", "positive", "action:"] + [f"token {i}" for i in range(1, policy.n_action_tokens)]
+names += ["Advantage:", "positive", "action:"] + [
+    f"token {i}" for i in range(1, policy.n_action_tokens)
+]
 assert len(names) == len(policy.mask)
-for part, begin, end in (("prefix", 0, policy.at_subtask), ("text", policy.at_subtask, policy.at_action),
-                         ("tokens", policy.at_action, len(names))):
+for part, begin, end in (
+    ("prefix", 0, policy.at_subtask),
+    ("text", policy.at_subtask, policy.at_action),
+    ("tokens", policy.at_action, len(names)),
+):
     print(f"{part:<7}", " | ".join(names[begin:end]))
 
 # %% [markdown]
-# `backbone.prefix_lm_bias` makes the mask: the prefix is seen by all and sees only itself, text sees the
-# prefix and the text before it. A drawing of a mask proves little, so we **measure** who sees whom: shift
-# what enters at one position and look which outputs move. The action expert (one token per arm) is the last
-# two rows.
+# `backbone.prefix_lm_bias` makes the mask: the prefix is seen by all and sees only
+# itself, text sees the prefix and the text before it. A drawing of a mask proves
+# little, so we **measure** who sees whom: shift what enters at one position and look
+# which outputs move. The action expert (one token per arm) is the last two rows.
 
 # %%
 TEXT = ("prompt", "subtask", "positive", "omit", "tokens")
@@ -157,24 +186,39 @@ def outputs(batch, omega, eta):
 
 @torch.no_grad()
 def sees(batch, omega, eta):
-    """(S + 2, S) bool: does row i change when the input of column j does?  Last rows: the expert's arms."""
-    (before, f), columns = outputs(batch, omega, eta), []
-    push, old = torch.linspace(-1, 1, CONFIG.width) ** 3, policy.backbone.position.clone()
+    """(S + 2, S) bool: does row i change with the input of column j?  Last rows: the arms."""
+    (before, f) = outputs(batch, omega, eta)
+    columns = []
+    push = torch.linspace(-1, 1, CONFIG.width) ** 3
+    old = policy.backbone.position.clone()
     for j in range(len(names)):
         policy.backbone.position[j] += push
-        (h, g), arms = outputs(batch, omega, eta), (slice(0, 3), slice(3, 6))
+        (h, g) = outputs(batch, omega, eta)
+        arms = (slice(0, 3), slice(3, 6))
         policy.backbone.position.copy_(old)
-        columns.append(torch.cat([(h[1] != before[1])[0].any(1),                             # (S,)
-                                  torch.stack([(g != f)[..., arm].any() for arm in arms])]))
+        columns.append(
+            torch.cat(
+                [
+                    (h[1] != before[1])[0].any(1),  # (S,)
+                    torch.stack([(g != f)[..., arm].any() for arm in arms]),
+                ]
+            )
+        )
     return torch.stack(columns, dim=1).numpy()
 
-one = {key: x[t:t + 1] for key, x in steps.items()} | {
-    "positive": torch.tensor([True]), "omit": torch.tensor([False]), "tokens": tokens[t:t + 1]}
+one = {key: x[t : t + 1] for key, x in steps.items()} | {
+    "positive": torch.tensor([True]),
+    "omit": torch.tensor([False]),
+    "tokens": tokens[t : t + 1],
+}
 g = torch.Generator().manual_seed(1)
-omega, eta = torch.randn(1, 1, 8, 6, generator=g), torch.tensor([[0.5]])
+omega = torch.randn(1, 1, 8, 6, generator=g)
+eta = torch.tensor([[0.5]])
 seen = sees(one, omega, eta)
-assert (seen[:-2] == (policy.mask == 0).numpy()).all()                   # what we measured is the mask
-assert (seen[-2:] == (np.arange(len(names)) < policy.at_action)).all()   # the expert: all before "action:"
+assert (seen[:-2] == (policy.mask == 0).numpy()).all()  # what we measured is the mask
+assert (
+    seen[-2:] == (np.arange(len(names)) < policy.at_action)
+).all()  # the expert: all before "action:"
 
 # %%
 omitted = sees(one | {"omit": torch.tensor([True])}, omega, eta)
@@ -188,33 +232,44 @@ for ax, picture in zip(axes, (seen, omitted)):
         ax.axhline(edge - 0.5, color=VERMILLION, lw=1)
     ax.set_xlabel("... sees this column")
 axes[0].set(title="indicator in the text", ylabel="this row ...")
-axes[1].set_title("indicator omitted");
+axes[1].set_title("indicator omitted")
+plt.show()
 
 # %% [markdown]
-# Notice: the block at the top left is full (the prefix is bidirectional) and no row of it reaches into the
-# text. The rows of the subtask end before "Advantage:". The expert's rows are full up to the indicator and
-# empty from "action:" on. On the right the two columns of the indicator are seen by nobody else; it is
-# hidden, its place stays.
+# Notice: the block at the top left is full (the prefix is bidirectional) and no row of
+# it reaches into the text. The rows of the subtask end before "Advantage:". The
+# expert's rows are full up to the indicator and empty from "action:" on. On the right
+# the two columns of the indicator are seen by nobody else; it is hidden, its place
+# stays.
 
 # %% [markdown]
 # ## 5. Three exact properties
-# Sec. V-B: the indicator stands "after $\hat\ell$ but before the (discretized and continuous) actions, such
-# that only the action log-likelihoods are affected". Sec. V-A: the expert "does not receive" the action
-# tokens. Exact means: equal to the last bit.
+# Sec. V-B: the indicator stands "after $\hat\ell$ but before the (discretized and
+# continuous) actions, such that only the action log-likelihoods are affected". Sec.
+# V-A: the expert "does not receive" the action tokens. Exact means: equal to the last
+# bit.
 
 # %%
 @torch.no_grad()
 def results(**changed):
-    """Logits of ℓ̂ (1, 2, words), of a^ℓ (1, 12, words), and f, of the step above with something changed."""
+    """Logits of ℓ̂ (1, 2, words), of a^ℓ (1, 12, words), and f, with something changed."""
     hidden, f = outputs(one | changed, omega, eta)
-    return {"subtask": policy.subtask_logits(hidden), "tokens": policy.action_logits(hidden), "f": f}
+    return {
+        "subtask": policy.subtask_logits(hidden),
+        "tokens": policy.action_logits(hidden),
+        "f": f,
+    }
 
-yes, no = torch.tensor([True]), torch.tensor([False])
+yes = torch.tensor([True])
+no = torch.tensor([False])
 plain = results()
-other = (tokens[t:t + 1] + 7) % CONFIG.n_action_bins
-cases = {"indicator positive → negative": dict(positive=no), "other action tokens": dict(tokens=other),
-         "subtask: stack shirt": dict(subtask=torch.tensor([encode("stack shirt", SUBTASK_LENGTH)])),
-         "prompt: build box": dict(prompt=torch.tensor([encode("build box", PROMPT_LENGTH)]))}
+other = (tokens[t : t + 1] + 7) % CONFIG.n_action_bins
+cases = {
+    "indicator positive → negative": dict(positive=no),
+    "other action tokens": dict(tokens=other),
+    "subtask: stack shirt": dict(subtask=torch.tensor([encode("stack shirt", SUBTASK_LENGTH)])),
+    "prompt: build box": dict(prompt=torch.tensor([encode("build box", PROMPT_LENGTH)])),
+}
 print(f"{'largest change of':<32}{'subtask logits':>15}{'token logits':>15}{'f':>10}")
 for name, changed in cases.items():
     moved = {key: (x - plain[key]).abs().max().item() for key, x in results(**changed).items()}
@@ -223,27 +278,34 @@ assert torch.equal(results(positive=no)["subtask"], plain["subtask"])
 assert torch.equal(results(tokens=other)["f"], plain["f"])
 
 # %% [markdown]
-# The zeros are exact. (The second word of $\hat\ell$ sees the first, so another subtask moves the subtask
-# logits; the first word's would not move.) Some public implementations put the indicator before the subtask:
-# then what is learnt about the subtask depends on a label of the *action*.
+# The zeros are exact. (The second word of $\hat\ell$ sees the first, so another subtask
+# moves the subtask logits; the first word's would not move.) Some public
+# implementations put the indicator before the subtask: then what is learnt about the
+# subtask depends on a label of the *action*.
 #
-# Third: with the indicator omitted, the model is the unconditional $\pi_\theta(a \mid o, \ell)$. Which of the
-# two words stood there cannot matter.
+# Third: with the indicator omitted, the model is the unconditional $\pi_\theta(a \mid
+# o, \ell)$. Which of the two words stood there cannot matter.
 
 # %%
 omitted = results(omit=yes)
 assert all(torch.equal(x, omitted[key]) for key, x in results(omit=yes, positive=no).items())
-act = dict(policy=policy, observation=one, prompt=one["prompt"], subtask=one["subtask"], omega=omega[:, 0])
+act = dict(
+    policy=policy, observation=one, prompt=one["prompt"], subtask=one["subtask"], omega=omega[:, 0]
+)
 act["observation"] = {key: one[key] for key in ("state", *(CONFIG.cameras or ("keypoints",)))}
 unconditional = sample_actions(**act, indicator=None)
 assert torch.equal(unconditional, sample_actions(**act, indicator=True, beta=0.0))
 far = (sample_actions(**act, indicator=True) - unconditional).abs().max().item()
-print(f"sampled chunk, positive against unconditional: differs by up to {far:.3f} rad (untrained network)")
+print(
+    f"sampled chunk, positive against unconditional: differs by up to {far:.3f} rad "
+    "(untrained network)"
+)
 
 # %% [markdown]
 # ## 6. Knowledge insulation
-# The expert reads the backbone through a stop-gradient (Sec. V-A). We take the gradient of each of the three
-# losses on one batch, with insulation and without, and print its norm on each part.
+# The expert reads the backbone through a stop-gradient (Sec. V-A). We take the gradient
+# of each of the three losses on one batch, with insulation and without, and print its
+# norm on each part.
 
 # %%
 PARTS = ("backbone", "text_head", "expert")
@@ -252,17 +314,22 @@ def batch_of(index, g):
     """The steps `index` as a batch: random indicators, some omitted; 4 draws of (ω, η) per step."""
     B = len(index)
     batch = {key: x[index] for key, x in steps.items()} | {"tokens": tokens[index]}
-    batch |= {"positive": torch.rand(B, generator=g) < 0.3, "omit": torch.rand(B, generator=g) < s.dropout}
+    batch |= {
+        "positive": torch.rand(B, generator=g) < 0.3,
+        "omit": torch.rand(B, generator=g) < s.dropout,
+    }
     omega, eta = draw_noise(batch["chunk"].repeat_interleave(4, 0), g)
     return batch, omega.view(B, 4, 8, 6), eta.view(B, 4)
 
 def gradient_norms(network, term, drawn):
-    """Norm of the gradient of one term of Eq. 6 on every part; None: no gradient reaches it at all."""
+    """Norm of the gradient of one term of Eq. 6 on every part; None: no gradient reaches it."""
     network.zero_grad(set_to_none=True)
     network.terms(*drawn)[term].mean().backward()
     norms = {}
     for name in PARTS:
-        grads = [p.grad.flatten() for p in getattr(network, name).parameters() if p.grad is not None]
+        grads = [
+            p.grad.flatten() for p in getattr(network, name).parameters() if p.grad is not None
+        ]
         norms[name] = torch.cat(grads).norm().item() if grads else None
     return norms
 
@@ -280,10 +347,11 @@ for insulation in (True, False):
         assert not insulation or term != "flow" or norms["backbone"] is None
 
 # %% [markdown]
-# "none" is stronger than zero: the graph does not even connect the two. With insulation the flow loss trains
-# the expert and nothing else, and the backbone learns to act from the tokens alone. Without it the flow loss
-# shapes the backbone, too. Whether that hurts at toy size is another question, which `python reproduce.py
-# ablation insulation` asks; the reason given for it, protecting a pre-trained VLM, does not exist here: our
+# "none" is stronger than zero: the graph does not even connect the two. With insulation
+# the flow loss trains the expert and nothing else, and the backbone learns to act from
+# the tokens alone. Without it the flow loss shapes the backbone, too. Whether that
+# hurts at toy size is another question, which `python -m reproduce ablation insulation`
+# asks; the reason given for it, protecting a pre-trained VLM, does not exist here: our
 # backbone starts at random.
 
 # %% [markdown]
@@ -293,28 +361,32 @@ for insulation in (True, False):
 #   + \log \pi_\theta(a^\ell \mid I, o, \ell, \hat\ell)
 #   + \log \pi_\theta(\hat\ell \mid o, \ell) \qquad \text{(Eq. 6)}$$
 #
-# (App. C prints the last factor with $I$; in the sequence of Sec. V-B it cannot depend on it, as we have just
-# seen.) Two factors are cross-entropies. The first has no closed form; Eq. 7 puts a Gaussian with mean
-# $\omega - f_\theta$ in its place, whose logarithm is $-\frac12 \|\omega - a - f_\theta\|^2$ and a constant:
+# (App. C prints the last factor with $I$; in the sequence of Sec. V-B it cannot depend
+# on it, as we have just seen.) Two factors are cross-entropies. The first has no closed
+# form; Eq. 7 puts a Gaussian with mean $\omega - f_\theta$ in its place, whose
+# logarithm is $-\frac12 \|\omega - a - f_\theta\|^2$ and a constant:
 
 # %%
 with torch.no_grad():
     batch, omega4, eta4 = drawn
-    a = batch["chunk"][:, None]                                                              # (B, 1, H, A)
-    a_eta = eta4[..., None, None] * a + (1 - eta4[..., None, None]) * omega4                 # (B, 4, H, A)
-    hidden = policy.hidden_states(batch, *(batch[k] for k in ("prompt", "subtask", "positive", "omit")))
+    a = batch["chunk"][:, None]  # (B, 1, H, A)
+    a_eta = eta4[..., None, None] * a + (1 - eta4[..., None, None]) * omega4  # (B, 4, H, A)
+    hidden = policy.hidden_states(
+        batch, *(batch[k] for k in ("prompt", "subtask", "positive", "omit"))
+    )
     f = policy.field(policy.context(hidden, batch["omit"]), a_eta, eta4)
-    eq7 = torch.distributions.Normal(omega4 - f, 1).log_prob(a.expand_as(f)).sum((2, 3))    # (B, 4)
+    eq7 = torch.distributions.Normal(omega4 - f, 1).log_prob(a.expand_as(f)).sum((2, 3))  # (B, 4)
     squares = ((omega4 - a - f) ** 2).sum((2, 3))
     assert torch.allclose(-2 * eq7 - 48 * np.log(2 * np.pi), squares, rtol=1e-4, atol=1e-2)
-    a_hat = a_eta - (1 - eta4[..., None, None]) * f                # what the network really puts out
-    ours = policy.terms(*drawn)["flow"] * 48             # α_η = (1 - η)²; the loss is a mean over H·A
+    a_hat = a_eta - (1 - eta4[..., None, None]) * f  # what the network really puts out
+    ours = policy.terms(*drawn)["flow"] * 48  # α_η = (1 - η)²; the loss is a mean over H·A
     assert torch.allclose(ours, ((a - a_hat) ** 2).sum((2, 3)), rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
-# The second assertion is this code's reading of Eq. 4: with $\alpha_\eta = (1 - \eta)^2$ the flow loss is the
-# plain squared error of the predicted clean chunk $\hat a$. Now overfit that one batch of 32 steps and watch
-# the three terms. Fresh noise is drawn at every step, so only the data can be learnt by heart.
+# The second assertion is this code's reading of Eq. 4: with $\alpha_\eta = (1 -
+# \eta)^2$ the flow loss is the plain squared error of the predicted clean chunk $\hat
+# a$. Now overfit that one batch of 32 steps and watch the three terms. Fresh noise is
+# drawn at every step, so only the data can be learnt by heart.
 
 # %%
 torch.manual_seed(0)
@@ -324,9 +396,12 @@ history = []
 
 def draw_loss():
     omega, eta = draw_noise(batch["chunk"].repeat_interleave(4, 0), g)
-    omega, eta = omega.view(32, 4, 8, 6), eta.view(32, 4)
+    omega = omega.view(32, 4, 8, 6)
+    eta = eta.view(32, 4)
     with torch.no_grad():
-        history.append({key: x.mean().item() for key, x in network.terms(batch, omega, eta).items()})
+        history.append(
+            {key: x.mean().item() for key, x in network.terms(batch, omega, eta).items()}
+        )
     return recap.eq3_loss(network, batch, omega, eta)
 
 optimise(network, draw_loss, 200, s.learning_rate, "one batch")
@@ -334,39 +409,56 @@ for name, i in (("first step", 0), ("last step", -1)):
     print(f"{name:<12}", {key: round(x, 3) for key, x in history[i].items()})
 
 # %%
-guess = {"subtask": np.log(3), "tokens": policy.n_action_tokens * np.log(CONFIG.n_action_bins), "flow": 1.0}
+guess = {
+    "subtask": np.log(3),
+    "tokens": policy.n_action_tokens * np.log(CONFIG.n_action_bins),
+    "flow": 1.0,
+}
 fig, axes = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
-for ax, (key, level), colour, title in zip(axes, guess.items(), (PURPLE, BLUE, VERMILLION), (
-        r"$-\log\pi(\hat\ell)$: subtask (nats, 2 words)", r"$-\log\pi(a^\ell)$: 12 action tokens (nats)",
-        r"flow: $\|a - \hat a\|^2$ per number")):
+for ax, (key, level), colour, title in zip(
+    axes,
+    guess.items(),
+    (PURPLE, BLUE, VERMILLION),
+    (
+        r"$-\log\pi(\hat\ell)$: subtask (nats, 2 words)",
+        r"$-\log\pi(a^\ell)$: 12 action tokens (nats)",
+        r"flow: $\|a - \hat a\|^2$ per number",
+    ),
+):
     ax.semilogy([h[key] for h in history], color=colour)
     ax.axhline(level, color=GREY, ls="--", lw=1)
     ax.set(title=title, xlabel="gradient step")
     ax.title.set_fontsize(10)
 
 # %% [markdown]
-# Dashed: what a guess would cost. For $\hat\ell$ one of three subtasks, for $a^\ell$ one of 32 bins for each
-# of 12 tokens, for the flow loss always the mean chunk. All three fall below it.
+# Dashed: what a guess would cost. For $\hat\ell$ one of three subtasks, for $a^\ell$
+# one of 32 bins for each of 12 tokens, for the flow loss always the mean chunk. All
+# three fall below it.
 
 # %% [markdown]
 # ## 8. The subtask, less often than the actions
-# "At inference time, the sub-task prediction runs at a lower frequency than action generation." Here a chunk
-# has 8 steps, of which 4 are executed, and $\hat\ell$ is predicted anew at every second chunk
-# (`subtask_every`). We train for 150 steps and let `recap.Actor` follow a demonstration that the network has
-# not seen.
+# "At inference time, the sub-task prediction runs at a lower frequency than action
+# generation." Here a chunk has 8 steps, of which 4 are executed, and $\hat\ell$ is
+# predicted anew at every second chunk (`subtask_every`). We train for 150 steps and let
+# `collection.Actor` follow a demonstration that the network has not seen.
 
 # %%
 torch.manual_seed(0)
-student, fresh, rest = VLA(CONFIG), episodes[1], episodes[:1] + episodes[2:]
-all_positive = recap.Labels([np.ones(len(x), bool) for x in rest], {})
-recap.train_policy(student, rest, s, 150, all_positive)
-actor, said = recap.Actor(s, [fresh.prompt], student, g=generator(0, "notebook")), []
+student = VLA(CONFIG)
+fresh = episodes[1]
+rest = episodes[:1] + episodes[2:]
+recap.train_policy(student, rest, recap.all_positive(rest), s, 150)
+actor = Actor(s, [fresh.prompt], student, g=generator(0, "notebook"))
+said = []
 for step in range(0, len(fresh), s.execute):
-    actor({key: x[step:step + 1] for key, x in fresh.observations.items()}, np.array([True]))
+    actor({key: x[step : step + 1] for key, x in fresh.observations.items()}, np.array([True]))
     said.append((step, " ".join(VOCABULARY[i] for i in actor.subtask[0].tolist())))
-acted_by = np.repeat([words for _, words in said], s.execute)[:len(fresh)]
-print(f"{len(fresh)} steps, {actor.calls} chunks, {-(-actor.calls // s.subtask_every)} predictions of ℓ̂;",
-      f"the words acted by are right at {np.mean(acted_by == fresh.subtask):.0%} of the steps")
+acted_by = np.repeat([words for _, words in said], s.execute)[: len(fresh)]
+print(
+    f"{len(fresh)} steps, {actor.calls} chunks, "
+    f"{-(-actor.calls // s.subtask_every)} predictions of ℓ̂;",
+    f"the words acted by are right at {np.mean(acted_by == fresh.subtask):.0%} of the steps",
+)
 
 # %%
 fig, ax = plt.subplots(figsize=(10, 2.4), layout="constrained")
@@ -376,44 +468,55 @@ for kind, colour in zip(kinds, (BLUE, VERMILLION, GREEN, PURPLE, GREY, "black"))
     ax.broken_barh([(i, s.execute) for i, words in said if words == kind], (1, 0.8), color=colour)
     ax.plot([], [], "s", color=colour, label=kind)
 ax.vlines([i for i, _ in said], 0.5, 0.9, color=GREY, lw=1)
-ax.vlines([i for i, _ in said[::s.subtask_every]], 0.0, 0.4, color="black", lw=1.5)
+ax.vlines([i for i, _ in said[:: s.subtask_every]], 0.0, 0.4, color="black", lw=1.5)
 ax.set_yticks([2.4, 1.4, 0.7, 0.2], ["annotator", "acted by", "a chunk begins", "ℓ̂ is predicted"])
 ax.set(xlim=(-1, len(fresh)), ylim=(-0.1, 3), xlabel="step (10 per second)")
-ax.legend(ncol=len(kinds), frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9);
+ax.legend(ncol=len(kinds), frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
+plt.show()
 
 # %% [markdown]
-# Between two predictions the old words stay, so a new subtask can be seen up to 7 steps late. What is saved:
-# a prediction of $\hat\ell$ takes one pass of the backbone per word, a chunk one pass of the backbone and
-# five of the expert.
+# Between two predictions the old words stay, so a new subtask can be seen up to 7 steps
+# late. What is saved: a prediction of $\hat\ell$ takes one pass of the backbone per
+# word, a chunk one pass of the backbone and five of the expert.
 
 # %% [markdown]
 # ## 9. How many weights
 
 # %%
-count = lambda module: sum(p.numel() for p in module.parameters())
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
 words = count(student.backbone.token)
-rows = {"backbone: words and action tokens": words, "backbone: the rest": count(student.backbone) - words,
-        "text head": count(student.text_head), "action expert": count(student.expert)}
+rows = {
+    "backbone: words and action tokens": words,
+    "backbone: the rest": count(student.backbone) - words,
+    "text head": count(student.text_head),
+    "action expert": count(student.expert),
+}
 assert sum(rows.values()) == count(student)
 for name, n in (rows | {"all": count(student)}).items():
     print(f"{name:<34}{n:9,} {n / count(student):6.0%}")
 
 # %% [markdown]
-# The paper has a backbone of 4B weights (Gemma 3) and an expert of 860M, about a fifth of that. Here the
-# expert is the larger part: the toy needs little language and no photographs, but two arms must move well.
+# The paper has a backbone of 4B weights (Gemma 3) and an expert of 860M, about a fifth
+# of that. Here the expert is the larger part: the toy needs little language and no
+# photographs, but two arms must move well.
 #
-# **Is my mental model right?** *The indicator is an input of the whole network*: no, only of what stands
-# after it. *The action tokens are decoded and sent to the robot*: no, they are not even sampled when the
-# policy acts. *The expert's loss improves the backbone's features*: not with insulation.
+# **Is my mental model right?** *The indicator is an input of the whole network*: no,
+# only of what stands after it. *The action tokens are decoded and sent to the robot*:
+# no, they are not even sampled when the policy acts. *The expert's loss improves the
+# backbone's features*: not with insulation.
 
 # %% [markdown]
 # ## Change this line and see
 #
-# - At the top, `CONFIG = PolicyConfig(cameras=("base", "left_wrist", "right_wrist"))`: 28 observation tokens
-#   in the place of 5, and every assertion still holds. After 150 steps the words acted by are right at 45 %
-#   of the steps: pictures take longer to learn than keypoints.
-# - `s = Settings(demonstrations=24)` to `Settings(demonstrations=24, subtask_every=8)`: 5 predictions of the
-#   subtask in the place of 18. Each new subtask is noticed late, and the words acted by are right at 78 % of
-#   the steps.
-# - `episodes[1], episodes[:1] + episodes[2:]` to `episodes[-1], episodes[:-1]`: a demonstration that runs out
-#   of time in its second stage. "stack shirt" is never said, and 96 % of the steps are right.
+# - At the top, `CONFIG = PolicyConfig(cameras=("base", "left_wrist", "right_wrist"))`:
+#   28 observation tokens in the place of 5, and every assertion still holds. After 150
+#   steps the words acted by are right at 45 % of the steps: pictures take longer to
+#   learn than keypoints.
+# - `s = Settings(demonstrations=24)` to `Settings(demonstrations=24, subtask_every=8)`:
+#   5 predictions of the subtask in the place of 18. Each new subtask is noticed late,
+#   and the words acted by are right at 78 % of the steps.
+# - `episodes[1], episodes[:1] + episodes[2:]` to `episodes[-1], episodes[:-1]`: a
+#   demonstration that runs out of time in its second stage. "stack shirt" is never
+#   said, and 96 % of the steps are right.

@@ -1,301 +1,393 @@
 # %% [markdown]
 # # Algorithm 1, step by step
 #
-# Beside the paper: Algorithm 1, Sec. IV, Sec. V-D, Fig. 12; Eqs. 1, 2, 3; App. F (thresholds).
+# Beside the paper: Algorithm 1, Sec. IV, Sec. V-D, Fig. 12; Eqs. 1, 2, 3; App. F
+# (thresholds).
 #
-# `recap.recap` is Algorithm 1 in one function. Here its lines stand in cells, at a size that runs in about
-# a minute of CPU time, and after each line we look at what it made: the demonstrations, $V_{pre}$, the
-# labels, $\pi_{pre}$, $\pi^0$, its rollouts and corrections, $V^1$, the new labels, $\pi^1$.
+# `recap.recap` is Algorithm 1 in one function, which stands below as it is in
+# `recap.py`. Then its lines stand in cells, at a size that runs in about a minute of
+# CPU time, and after each line we look at what it made: the demonstrations, $V_{pre}$,
+# the labels, $\pi_{pre}$, $\pi^0$, its rollouts and corrections, $V^1$, the new labels,
+# $\pi^1$.
 #
-# The task is FoldCollar (Sec. VI-A, targeted failure removal; Fig. 12): two arms take a flat shirt at its
-# collar and fold it over. Only "collar up" (towards the far side) counts. About half of the demonstrations
-# fold it the wrong way. Reading time: about 30 minutes.
+# The task is FoldCollar (Sec. VI-A, targeted failure removal; Fig. 12): two arms take a
+# flat shirt at its collar and fold it over. Only "collar up" (towards the far side)
+# counts. About half of the demonstrations fold it the wrong way. Reading time: about 30
+# minutes.
 #
-# One run of this size, on one seed, is a demonstration and no evidence. The evidence is the table of the
-# README (seeds that were not tuned on, 1,000 episodes each).
+# One run of this size, on one seed, is a demonstration and no evidence. The evidence is
+# the table of the README (seeds that were not tuned on, 1,000 episodes each).
 
 # %%
 import sys
+
 sys.path.insert(0, "..")
 import copy
+import inspect
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-import plots
+import labels
 import recap
 import sim_tasks
-from runs import table
+from collection import collect_iteration, demonstrations, roll_out, task_demonstrations
+from data import episode_seeds
+from lab import plots
+from lab.checks import correlation, heldout_demonstrations, heldout_rollouts, outcome_auc
+from lab.checks import visible_quality
+from lab.evaluation import score
+from lab.pictures import frames
+from lab.tables import table
 from settings import Settings
-from training import predict_values
+from sim_tasks.arms import CONTROL_HZ
+from value import predict_values
 
 torch.set_num_threads(1)
 plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
 
-s = Settings(task="fold_collar", pretraining_tasks="", iterations=1, seed=0, episodes=200,
-             demonstrations=100, autonomous=80, corrected=20, pretraining_steps=1500, sft_steps=200,
-             policy_steps=1200, value_pretraining_steps=300, value_steps=150)
-spec, kinds = sim_tasks.TASKS[s.task], {True: "success", False: "failure"}
+# %%
+print(inspect.getsource(recap.recap))
+
+# %% [markdown]
+# `keep` makes each product, and the command `python recap.py` gives one that writes it
+# to a file, too. The settings of this page:
+
+# %%
+s = Settings(
+    task="fold_collar", pretraining_tasks="", iterations=1, seed=0, evaluation_episodes=200,
+    demonstrations=100, autonomous=80, corrected=20, pretraining_steps=1500, sft_steps=200,
+    policy_steps=1200, value_pretraining_steps=300, value_steps=150,
+)  # fmt: skip
+spec = sim_tasks.TASKS[s.task]
+kinds = {True: "success", False: "failure"}
 default = Settings(task="fold_collar")
-for name in ("demonstrations", "autonomous", "corrected", "pretraining_steps", "sft_steps", "policy_steps",
-             "value_pretraining_steps", "value_steps"):
+names = "demonstrations autonomous corrected pretraining_steps sft_steps policy_steps"
+for name in [*names.split(), "value_pretraining_steps", "value_steps"]:
     print(f"{name:<24}{getattr(s, name):>6}   (recap.py: {getattr(default, name)})")
 
 # %% [markdown]
-# `pretraining_tasks=""` leaves the target task alone in $\mathcal D_{demo}$; `recap.py` pre-trains on five.
-# Five tasks would need more steps than we have here.
+# `pretraining_tasks=""` leaves the target task alone in $\mathcal D_{demo}$; `recap.py`
+# pre-trains on five. Five tasks would need more steps than we have here.
 #
 # ## Require: $\mathcal D_{demo}$
 #
-# A scripted operator demonstrates: he is fast or slow, careful or careless, and up or down is a coin flip.
+# A scripted operator demonstrates: fast or slow, careful or careless, and up or down is
+# a coin flip.
 
 # %%
-D_demo = recap.multi_task_demonstrations(s)
+D_demo = demonstrations(s)
 
-def describe(name, episodes):
-    x = recap.score(episodes)
+def tell(name, episodes):
+    x = score(episodes)
     late = 1 - x["success"] - x["failed_early"]
-    print(f"{name:<24}{x['episodes']:>4} episodes  {x['success']:>4.0%} succeed  "
-          f"{x['failed_early']:>4.0%} fail early  {late:>4.0%} run out of time")
+    print(
+        f"{name:<24}{x['episodes']:>4} episodes  {x['success']:>4.0%} succeed  "
+        f"{x['failed_early']:>4.0%} fail early  {late:>4.0%} run out of time"
+    )
 
-describe("demonstrations", D_demo)
+tell("demonstrations", D_demo)
 for words in sorted({e.metadata for e in D_demo}):
-    describe(f"  {words}", [e for e in D_demo if e.metadata == words])
+    tell(f"  {words}", [e for e in D_demo if e.metadata == words])
 
 def strip(episodes):
     """One row per episode: its first, middle and last frame."""
-    fig, axes = plt.subplots(len(episodes), 3, figsize=(4.4, 1.65 * len(episodes)), layout="constrained")
+    fig, axes = plt.subplots(
+        len(episodes), 3, figsize=(4.4, 1.65 * len(episodes)), layout="constrained"
+    )
     for row, e in zip(axes, episodes):
         steps = np.linspace(0, len(e) - 1, 3).astype(int)
-        for ax, picture, t in zip(row, recap.frames(e, steps), steps):
+        for ax, picture, t in zip(row, frames(e, steps), steps):
             ax.imshow(picture[::2, ::2])
             ax.set(xticks=[], yticks=[])
-            ax.set_title(f"{t / recap.CONTROL_HZ:.1f} s", fontsize=9, pad=2)
+            ax.set_title(f"{t / CONTROL_HZ:.1f} s", fontsize=9, pad=2)
         row[0].set_ylabel(kinds[e.success])
 
-strip([next(e for e in D_demo if e.success),
-       next(e for e in D_demo if not e.success and len(e) < e.max_length)])
+strip(
+    [
+        next(e for e in D_demo if e.success),
+        next(e for e in D_demo if not e.success and len(e) < e.max_length),
+    ]
+)
 
 # %% [markdown]
-# The first row folds towards the top of the picture, which is up. The second folds towards the bottom.
-# "Fail early" is the wrong way, nearly always (a shirt that was dropped is the rest). Every step of both
-# kinds goes into the data.
+# The first row folds towards the top of the picture, which is up. The second folds
+# towards the bottom. "Fail early" is the wrong way, nearly always (a shirt that was
+# dropped is the rest). Every step of both kinds goes into the data.
 #
 # ## Line 1: train $V_{pre}$ on $\mathcal D_{demo}$ with Eq. 1
 #
-# $V$ predicts the return $R_t$, normalised to $(-1, 0)$: a success that takes $k$ more steps has
-# $-k / (2 \cdot 55)$, a failure between $-1$ and $-1/2$. It is judged on demonstrations that it has not
-# seen.
+# $V$ predicts the return $R_t$, normalised to $(-1, 0)$: a success that takes $k$ more
+# steps has $-k / (2 \cdot 55)$, a failure between $-1$ and $-1/2$. It is judged on
+# demonstrations that it has not seen.
 
 # %%
-torch.manual_seed(s.seed)                                                                # initial weights
-V_pre, _ = recap.train_value(recap.new_value(s), D_demo, s, s.value_pretraining_steps)   # line 1
-unseen = recap.demonstrate(s, s.task, recap.MIXED, "held out")
-print(f"correlation of V_pre with the return: {recap.correlation(V_pre, D_demo, s):.2f} on its data, "
-      f"{recap.correlation(V_pre, unseen, s):.2f} on other demonstrations")
-print(f"P(V of a success > V of a failure) in mid-episode, other demonstrations: "
-      f"{recap.outcome_auc(V_pre, unseen):.2f}")
+V_pre = recap.train_value(recap.new_value(s), D_demo, s, s.value_pretraining_steps)  # line 1
+unseen = heldout_demonstrations(s, s.demonstrations)
+print(
+    f"correlation of V_pre with the return: {correlation(V_pre, D_demo, s):.2f} on its data, "
+    f"{correlation(V_pre, unseen, s):.2f} on other demonstrations"
+)
+print(
+    f"P(V of a success > V of a failure) in mid-episode, other demonstrations: "
+    f"{outcome_auc(V_pre, unseen):.2f}"
+)
 
 # %% [markdown]
-# Up or down is a coin that $V$ cannot see before the hands begin to move the shirt, so no $V$ reaches a
-# correlation of 1 here.
+# Up or down is a coin that $V$ cannot see before the hands begin to move the shirt, so
+# no $V$ reaches a correlation of 1 here.
 #
 # ## Line 2: train $\pi_{pre}$ on $\mathcal D_{demo}$ with Eq. 3 and $V_{pre}$
 #
-# First the labels. In pre-training $A = R_t - V(o_t)$, and $\epsilon_\ell$ lets 30 % of the steps be
-# positive (App. F). Then plain imitation of all steps, with the word "positive" or "negative" in the
-# prompt, left out 30 % of the time.
+# First the labels. In pre-training $A = R_t - V(o_t)$, and $\epsilon_\ell$ lets 30 % of
+# the steps be positive (App. F). Then plain imitation of all steps, with the word
+# "positive" or "negative" in the prompt, left out 30 % of the time.
 
 # %%
-labels_pre = recap.label(V_pre, D_demo, s, iteration=0)
-I_pre = np.concatenate(labels_pre.positive)
+values = predict_values(V_pre, D_demo)
+I_demo = labels.label(values, D_demo, s, iteration=0)
+A = labels.step_advantages(values, D_demo, s, iteration=0)
+epsilon = labels.thresholds(A, D_demo, s, iteration=0)[s.task]
+I_pre = np.concatenate(I_demo)
 of_success = np.concatenate([np.full(len(e), e.success) for e in D_demo])
-print(f"epsilon_l = {labels_pre.epsilon[s.task]:.3f}; positive: {I_pre.mean():.1%} of all steps, "
-      f"{I_pre[of_success].mean():.0%} of the steps of successes, "
-      f"{I_pre[~of_success].mean():.0%} of those of failures")
+print(
+    f"epsilon_l = {epsilon:.3f}; positive: {I_pre.mean():.1%} of all steps, "
+    f"{I_pre[of_success].mean():.0%} of the steps of successes, "
+    f"{I_pre[~of_success].mean():.0%} of those of failures"
+)
 assert abs(I_pre.mean() - s.positive_pretraining) < 0.001
 
-torch.manual_seed(s.seed)
-pi_pre, _ = recap.train_policy(recap.new_policy(s), D_demo, s, s.pretraining_steps, labels_pre)      # line 2
+pi_pre = recap.train_policy(recap.new_policy(s), D_demo, I_demo, s, s.pretraining_steps)  # line 2
 
 # %% [markdown]
 # ## Lines 3 to 5: $\mathcal D_\ell$, and $\pi^0$ by SFT
 #
-# The demonstrations for $\ell$ come from a better operator; up or down is still a coin. Sec. V-D fixes
-# $I_t$ = True in this stage, so line 5 is supervised fine-tuning and does not read $V^0$; we leave out line
-# 4, which trains it.
+# The demonstrations for $\ell$ come from a better operator; up or down is still a coin.
+# Sec. V-D fixes $I_t$ = True in this stage, so line 5 is supervised fine-tuning and
+# does not read $V^0$; we leave out line 4, which trains it.
 
 # %%
-sft_seeds = recap.episode_seeds(s.seed, f"sft {s.task}", s.demonstrations)
-D = recap.collect_items(s, sft_seeds, operator_skill=recap.GOOD)                                  # line 3
-describe("D_0", D)
-pi_0, _ = recap.train_policy(copy.deepcopy(pi_pre), D, s, s.sft_steps, recap.all_positive(D))     # line 5
+D = task_demonstrations(s)  # line 3
+tell("D_0", D)
+I = labels.all_positive(D)
+pi_0 = recap.train_policy(copy.deepcopy(pi_pre), D, I, s, s.sft_steps)  # line 5
 
-seeds, stages, evaluated = recap.episode_seeds(s.seed, "evaluation", s.episodes), [], {}
+seeds = episode_seeds(s.seed, "evaluation", s.evaluation_episodes)
+stages = []
+evaluated = {}
 
 def measure(name, policy, beta=1.0, indicator=True):
-    episodes = recap.collect(s, spec, seeds, policy, beta, indicator)
-    describe(f"{name}, beta = {beta:g}", episodes)
+    episodes = roll_out(s, spec, seeds, policy, beta, indicator)
+    tell(f"{name}, beta = {beta:g}", episodes)
     evaluated[name, beta, indicator] = episodes
     if indicator:
-        stages.append({"name": name, "beta": beta} | recap.score(episodes))
+        stages.append({"name": name, "beta": beta} | score(episodes))
 
 measure("rl_pretrained", pi_pre)
 measure("offline_rl_sft", pi_0)
 
 # %% [markdown]
-# Every policy is evaluated on the same 200 starting states. SFT calls *all* demonstrations positive, those
-# that go down, too, so it unlearns what the indicator meant. That is the adversarial start that Fig. 12
-# intends.
+# Every policy is evaluated on the same 200 starting states. SFT calls *all*
+# demonstrations positive, those that go down, too, so it unlearns what the indicator
+# meant. That is the adversarial start that Fig. 12 intends.
 #
 # ## Line 7: collect with $\pi^0$
 #
-# Some episodes run alone. Others an expert watches: he takes over when something goes wrong, and hands back
-# (Sec. V-D, human-gated corrections).
+# Some episodes run alone. Others an expert watches, who takes over when something goes
+# wrong and hands back (Sec. V-D, human-gated corrections).
 
 # %%
-newest = recap.collect_iteration(s, pi_0, 1)                                             # line 7
+newest = collect_iteration(s, pi_0, 1)  # line 7
 rollouts = [e for e in newest if e.source == "autonomous"]
 corrected = [e for e in newest if e.source == "corrected"]
 D = D + newest
-describe("autonomous", rollouts)
-describe("corrected", corrected)
+tell("autonomous", rollouts)
+tell("corrected", corrected)
 expert = np.concatenate([e.intervention for e in corrected])
 print(f"the expert was in control in {expert.mean():.0%} of the steps of corrected episodes")
 
 fig, ax = plt.subplots(figsize=(8, 2.8), layout="constrained")
 for row, e in enumerate(corrected):
-    t = np.flatnonzero(e.intervention) / recap.CONTROL_HZ
-    ax.barh(np.full(len(t), row), 1 / recap.CONTROL_HZ, left=t, color=plots.VERMILLION, height=0.75)
-    ax.barh(row, len(e) / recap.CONTROL_HZ, color="none", edgecolor=plots.GREY, height=0.75)
-ax.set(xlabel="time (s)", ylabel="corrected episode", yticks=[],
-       title="who is in control: policy (white), expert (orange)")
+    t = np.flatnonzero(e.intervention) / CONTROL_HZ
+    ax.barh(np.full(len(t), row), 1 / CONTROL_HZ, left=t, color=plots.VERMILLION, height=0.75)
+    ax.barh(row, len(e) / CONTROL_HZ, color="none", edgecolor=plots.GREY, height=0.75)
+ax.set(
+    xlabel="time (s)",
+    ylabel="corrected episode",
+    yticks=[],
+    title="who is in control: policy (white), expert (orange)",
+)
 plt.show()
 
 # %% [markdown]
-# Nothing is dropped: the failures, the steps of the policy just before a takeover and the expert's own
-# steps are all in $\mathcal D_\ell$ now.
+# Nothing is dropped: the failures, the steps of the policy just before a takeover and
+# the expert's own steps are all in $\mathcal D_\ell$ now.
 #
 # ## Line 8: train $V^1$ from $V_{pre}$ on $\mathcal D_\ell$
 #
 # From $V_{pre}$ again, not from a later $V$. We judge it on fresh rollouts of $\pi^0$.
 
 # %%
-V, _ = recap.train_value(copy.deepcopy(V_pre), D, s, s.value_steps)                      # line 8
-fresh = recap.heldout_rollouts(s, pi_0, 1)
-print(f"correlation with the return on fresh rollouts: V_pre {recap.correlation(V_pre, fresh, s):.2f}, "
-      f"V_1 {recap.correlation(V, fresh, s):.2f}")
-print(f"P(V of a success > V of a failure) in mid-episode: V_pre {recap.outcome_auc(V_pre, fresh):.2f}, "
-      f"V_1 {recap.outcome_auc(V, fresh):.2f}")
+V = recap.train_value(copy.deepcopy(V_pre), D, s, s.value_steps)  # line 8
+fresh = heldout_rollouts(s, pi_0, 1)
+print(
+    f"correlation with the return on fresh rollouts: V_pre {correlation(V_pre, fresh, s):.2f}, "
+    f"V_1 {correlation(V, fresh, s):.2f}"
+)
+print(
+    f"P(V of a success > V of a failure) in mid-episode: V_pre {outcome_auc(V_pre, fresh):.2f}, "
+    f"V_1 {outcome_auc(V, fresh):.2f}"
+)
 
 fig, ax = plt.subplots(figsize=(5, 2.4), layout="constrained")
 for success, colour, line in ((True, plots.BLUE, "-"), (False, plots.VERMILLION, "--")):
     same = sorted([e for e in fresh if e.success == success], key=len)
-    for x in predict_values(V, same[len(same) // 2 - 1:len(same) // 2 + 2]):
-        ax.plot(np.arange(len(x)) / recap.CONTROL_HZ, x, color=colour, linestyle=line)
+    for x in predict_values(V, same[len(same) // 2 - 1 : len(same) // 2 + 2]):
+        ax.plot(np.arange(len(x)) / CONTROL_HZ, x, color=colour, linestyle=line)
     ax.plot([], [], color=colour, linestyle=line, label=f"{kinds[success]}: three of {len(same)}")
-ax.set(xlabel="time (s)", ylabel="V(o), from -1 to 0", ylim=(-1, 0),
-       title="$V^1$ along fresh rollouts of π⁰")
+ax.set(
+    xlabel="time (s)",
+    ylabel="V(o), from -1 to 0",
+    ylim=(-1, 0),
+    title="$V^1$ along fresh rollouts of π⁰",
+)
 ax.legend(fontsize=9, frameon=False, loc="upper left")
 plt.show()
 
 # %% [markdown]
 # ## Line 9, first half: the labels
 #
-# $A = \sum_{u=t}^{t+N-1} r_u + V(o_{t+N}) - V(o_t)$ with $N = 10$ steps,
-# $I_t = \mathbb 1(A > \epsilon_\ell)$. App. F: $\epsilon_\ell$ lets 40 % of the newest autonomous steps be
-# positive; older data and demonstrations are judged by the same $\epsilon_\ell$; what the expert did is
-# True whatever $V$ thinks (Sec. IV-B).
+# $A = \sum_{u=t}^{t+N-1} r_u + V(o_{t+N}) - V(o_t)$ with $N = 10$ steps, $I_t = \mathbb
+# 1(A > \epsilon_\ell)$. App. F: $\epsilon_\ell$ lets 40 % of the newest autonomous
+# steps be positive; older data and demonstrations are judged by the same
+# $\epsilon_\ell$; what the expert did is True whatever $V$ thinks (Sec. IV-B).
 
 # %%
-labels = recap.label(V, D, s, iteration=1)
-share = lambda chosen: np.mean(np.concatenate(chosen))
-print(f"epsilon_l = {labels.epsilon[s.task]:.3f}; share of positive steps:")
+values = predict_values(V, D)
+A = labels.step_advantages(values, D, s, iteration=1)
+epsilon = labels.thresholds(A, D, s, iteration=1)[s.task]
+I = labels.label(values, D, s, iteration=1)
+
+def share(chosen):
+    return np.mean(np.concatenate(chosen))
+
+print(f"epsilon_l = {epsilon:.3f}; share of positive steps:")
 for kind in ("autonomous", "demonstration", "corrected"):
-    print(f"  {kind:<16}{share([p for p, e in zip(labels.positive, D) if e.source == kind]):.0%}")
-by_expert = np.concatenate([p[e.intervention] for p, e in zip(labels.positive, D)])
-A = recap.step_advantages(V, D, s, s.lookahead)
+    print(f"  {kind:<16}{share([p for p, e in zip(I, D) if e.source == kind]):.0%}")
+by_expert = np.concatenate([p[e.intervention] for p, e in zip(I, D)])
 A_expert = np.concatenate([a[e.intervention] for a, e in zip(A, D)])
-print(f"  the expert's     {by_expert.mean():.0%}   (without the rule of Sec. IV-B it would be "
-      f"{(A_expert > labels.epsilon[s.task]).mean():.0%})")
+print(
+    f"  the expert's     {by_expert.mean():.0%}   (without the rule of Sec. IV-B it would be "
+    f"{(A_expert > epsilon).mean():.0%})"
+)
 assert by_expert.all()
-assert abs(share([p for p, e in zip(labels.positive, D) if e.source == "autonomous"]) - s.positive) < 0.001
+assert abs(share([p for p, e in zip(I, D) if e.source == "autonomous"]) - s.positive) < 0.001
 
 # %% [markdown]
-# Which steps are positive, and why? Two checks that $V$ has no part in. First, what a bystander would say:
-# a good grasp is good; an edge grasp or standing still is bad (`recap.visible_quality`). Second, which way
-# the shirt is carried.
+# Which steps are positive, and why? Two checks that $V$ has no part in. First, what a
+# bystander would say: a good grasp is good; an edge grasp or standing still is bad
+# (`lab.checks.visible_quality`). Second, which way the shirt is carried.
 
 # %%
-mine = [(p, e) for p, e in zip(labels.positive, D) if e.source == "autonomous"]
+mine = [(p, e) for p, e in zip(I, D) if e.source == "autonomous"]
 for i, name in enumerate(("good", "bad")):
-    steps = np.concatenate([p[recap.visible_quality(e)[i]] for p, e in mine])
+    steps = np.concatenate([p[visible_quality(e)[i]] for p, e in mine])
     print(f"P(+ | {name:<4}) = {steps.mean():.2f}   ({len(steps)} steps)")
 
-height = lambda e: e.observations["keypoints"][:, :2, 1].mean(1)       # (T,) m, mean y of both halves
-moves = lambda e, sign: np.append(sign * np.diff(height(e)) > 0.004, False)
+def height(e):
+    return e.observations["keypoints"][:, :2, 1].mean(1)  # (T,) m, mean y of both halves
+
+def moves(e, sign):
+    return np.append(sign * np.diff(height(e)) > 0.004, False)
+
 for name, sign in (("up", 1), ("down", -1)):
     steps = np.concatenate([p[moves(e, sign)] for p, e in mine])
     print(f"P(+ | carried {name:<4}) = {steps.mean():.2f}   ({len(steps)} steps)")
 
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
 for p, e in mine[:14]:
-    t = np.arange(len(e)) / recap.CONTROL_HZ
+    t = np.arange(len(e)) / CONTROL_HZ
     axes[0].plot(t, height(e), color=plots.GREY, linewidth=0.4, zorder=0)
     for yes, colour, marker in ((False, plots.VERMILLION, "x"), (True, plots.BLUE, "o")):
-        axes[0].scatter(t[p == yes], height(e)[p == yes], s=9, color=colour, marker=marker, linewidths=0.8)
+        axes[0].scatter(
+            t[p == yes], height(e)[p == yes], s=9, color=colour, marker=marker, linewidths=0.8
+        )
 axes[0].scatter([], [], color=plots.BLUE, marker="o", label="positive")
 axes[0].scatter([], [], color=plots.VERMILLION, marker="x", label="negative")
-axes[0].set(xlabel="time (s)", ylabel="y of the collar (m)", xlim=(0, 7.4),
-            title="14 rollouts of π⁰ and their labels")
+axes[0].set(
+    xlabel="time (s)",
+    ylabel="y of the collar (m)",
+    xlim=(0, 7.4),
+    title="14 rollouts of π⁰ and their labels",
+)
 axes[0].legend(loc="upper right", fontsize=9, frameon=False)
 bins = np.linspace(-0.5, 0.5, 60)
 for name, sign, colour in (("carried up", 1, plots.BLUE), ("carried down", -1, plots.VERMILLION)):
     values = np.concatenate([a[moves(e, sign)] for a, e in zip(A, D) if e.source == "autonomous"])
-    axes[1].hist(values, bins, color=colour, alpha=0.6, label=name, histtype="stepfilled",
-                 hatch="//" if sign < 0 else None)
-axes[1].axvline(labels.epsilon[s.task], color="black", linestyle="--", label="$\\epsilon_\\ell$")
-axes[1].set(xlabel="advantage A (units of V, range 1)", ylabel="steps", title="the advantage of these steps")
+    axes[1].hist(
+        values,
+        bins,
+        color=colour,
+        alpha=0.6,
+        label=name,
+        histtype="stepfilled",
+        hatch="//" if sign < 0 else None,
+    )
+axes[1].axvline(epsilon, color="black", linestyle="--", label="$\\epsilon_\\ell$")
+axes[1].set(
+    xlabel="advantage A (units of V, range 1)", ylabel="steps", title="the advantage of these steps"
+)
 axes[1].legend(fontsize=9, frameon=False)
 plt.show()
 
 # %% [markdown]
-# The base rate is 40 %. A bad step is rarely positive; a good grasp only about as often as any step, for
-# most of what $V$ knows here is the way the shirt goes, and a good grasp can go either way. The way is what
-# the labels tell apart: where the paths leave the middle, up is mostly positive and down mostly negative.
+# The base rate is 40 %. A bad step is rarely positive; a good grasp only about as often
+# as any step, for most of what $V$ knows here is the way the shirt goes, and a good
+# grasp can go either way. The way is what the labels tell apart: where the paths leave
+# the middle, up is mostly positive and down mostly negative.
 #
-# The label is about the step, not about the episode: it compares with what was to be expected *there*. But
-# many of the very last steps of lost episodes are positive. Look at the reason before you go on:
+# The label is about the step, not about the episode: it compares with what was to be
+# expected *there*. But many of the very last steps of lost episodes are positive. Look
+# at the reason before you go on:
 
 # %%
 for name, late in (("ran out of time", True), ("failed early", False)):
-    lost = [(p, a) for p, a, e in zip(labels.positive, A, D) if e.source == "autonomous" and not e.success
-            and (len(e) == e.max_length) == late]
-    print(f"{len(lost)} rollouts that {name}: {share([p[-s.lookahead:] for p, a in lost]):.0%} of their last "
-          f"{s.lookahead} steps are positive (mean A {share([a[-s.lookahead:] for p, a in lost]):+.3f}), "
-          f"{share([p[:-s.lookahead] for p, a in lost]):.0%} of the steps before")
+    lost = [
+        (p, a)
+        for p, a, e in zip(I, A, D)
+        if e.source == "autonomous" and not e.success and (len(e) == e.max_length) == late
+    ]
+    print(
+        f"{len(lost)} rollouts that {name}: "
+        f"{share([p[-s.lookahead :] for p, a in lost]):.0%} of their last "
+        f"{s.lookahead} steps are positive "
+        f"(mean A {share([a[-s.lookahead :] for p, a in lost]):+.3f}), "
+        f"{share([p[: -s.lookahead] for p, a in lost]):.0%} of the steps before"
+    )
 
 # %% [markdown]
-# While there is time, ten steps without progress cost ten steps of reward and $V$ stays where it is:
-# $A = -10 / 110 = -0.09$, the peak of the histogram. In the last $N$ steps nothing is bootstrapped,
-# $A = R_t - V(o_t)$; a failure's return ends at $-1/2$, which is about what $V$ says of a lost state (it
-# has no clock), so $A$ is around 0, as $\epsilon_\ell$ is, and many of these steps are positive for
-# nothing. It is a flaw of these labels at toy size; that the policy improves anyway is measured below.
+# While there is time, ten steps without progress cost ten steps of reward and $V$ stays
+# where it is: $A = -10 / 110 = -0.09$, the peak of the histogram. In the last $N$ steps
+# nothing is bootstrapped, $A = R_t - V(o_t)$; a failure's return ends at $-1/2$, which
+# is about what $V$ says of a lost state (it has no clock), so $A$ is around 0, as
+# $\epsilon_\ell$ is, and many of these steps are positive for nothing. It is a flaw of
+# these labels at toy size; that the policy improves anyway is measured below.
 #
 # ## Line 9, second half: $\pi^1$ from $\pi_{pre}$
 #
-# The same loss as in line 2 on all of $\mathcal D_\ell$, from $\pi_{pre}$ and not from $\pi^0$ (Sec. V-D:
-# against drift).
+# The same loss as in line 2 on all of $\mathcal D_\ell$, from $\pi_{pre}$ and not from
+# $\pi^0$ (Sec. V-D: against drift).
 
 # %%
-pi_1, _ = recap.train_policy(copy.deepcopy(pi_pre), D, s, s.policy_steps, labels)        # line 9
+pi_1 = recap.train_policy(copy.deepcopy(pi_pre), D, I, s, s.policy_steps)  # line 9
 measure("recap_1", pi_1)
 measure("recap_1", pi_1, s.beta)
 
 # %% [markdown]
-# The same network, asked otherwise: with "Advantage: negative", and without the indicator (which is
-# $\pi_{ref}$, the mixture of all that is in the data; Eq. 2). The prompt is all that differs.
+# The same network, asked otherwise: with "Advantage: negative", and without the
+# indicator (which is $\pi_{ref}$, the mixture of all that is in the data; Eq. 2). The
+# prompt is all that differs.
 
 # %%
 measure("told negative", pi_1, indicator=False)
@@ -308,22 +400,25 @@ plots.learning_curve(metrics, plt.figure(figsize=(9, 3.4), layout="constrained")
 plt.show()
 
 # %%
-before, after = stages[-3], stages[-2]
+before = stages[-3]
+after = stages[-2]
 difference = after["success"] - before["success"]
 error = np.hypot(after["success_se"], before["success_se"])
-print(f"RECAP k=1 at beta = 1 minus offline RL + SFT: {100 * difference:+.0f} points of success, "
-      f"standard error of the evaluation {100 * error:.0f}")
+print(
+    f"RECAP k=1 at beta = 1 minus offline RL + SFT: {100 * difference:+.0f} points of success, "
+    f"standard error of the evaluation {100 * error:.0f}"
+)
 assert difference > 3 * error
 
 # %% [markdown]
-# The standard error here is that of 200 episodes; it says nothing of other training seeds, and seeds differ
-# by more. (`python reproduce.py fig12`, five seeds, full size, no corrections: 40.8 ± 6.1 % before, 87.5 ±
-# 2.8 % after one iteration, ± over seeds.)
+# The standard error here is that of 200 episodes; it says nothing of other training
+# seeds, and seeds differ by more. (`python -m reproduce fig12`, five seeds, full size,
+# no corrections: 40.8 ± 6.1 % before, 87.5 ± 2.8 % after one iteration, ± over seeds.)
 #
 # ## Look at it
 #
-# The same starting state, before and after: an episode that $\pi^0$ folds the wrong way and $\pi^1$ folds
-# up.
+# The same starting state, before and after: an episode that $\pi^0$ folds the wrong way
+# and $\pi^1$ folds up.
 
 # %%
 pairs = zip(evaluated["offline_rl_sft", 1.0, True], evaluated["recap_1", 1.0, True])
@@ -332,26 +427,32 @@ strip(next((a, b) for a, b in pairs if not a.success and len(a) < a.max_length a
 # %% [markdown]
 # ## Line 6: and so on
 #
-# The next round would collect with $\pi^1$, add to $\mathcal D_\ell$, and train $V^2$ and $\pi^2$ from
-# $V_{pre}$ and $\pi_{pre}$ again: `python recap.py --task fold_collar` does two rounds at full size.
-# `recap.py` also keeps every product in a file (`runs.Run`), so that an interrupted run goes on.
+# The next round would collect with $\pi^1$, add to $\mathcal D_\ell$, and train $V^2$
+# and $\pi^2$ from $V_{pre}$ and $\pi_{pre}$ again: `python recap.py --task fold_collar`
+# does two rounds at full size. The command also keeps every product in a file
+# (`lab.run.Run`), so that an interrupted run goes on.
 
 # %% [markdown]
 # ## Change this line and see
 #
-# Each was tried, with seed 0; success rates are of the evaluation episodes, ± about 3.5 points.
+# Each was tried, with seed 0; success rates are of the evaluation episodes, ± about 3.5
+# points.
 #
-# - Line 9: `labels` → `recap.all_positive(D)`. The same data, network and steps, and every step called
-#   positive: 38 % instead of 74 % at β = 1. The difference is what the labels are worth here.
-# - `measure("recap_1", pi_1, s.beta)` → `measure("recap_1", pi_1, 3.0)`: 70 % succeed, in 2.5 s each;
-#   with `5.0` 59 %, in 2.7 s. Past some β the policy gets no faster and fails more (App. E).
-# - `measure("rl_pretrained", pi_pre)` → add `indicator=False`: 0.5 % (with True 40 %); with
-#   `indicator=None` 4.5 %. After pre-training the indicator already decides; SFT then calls everything
-#   positive and loses most of it.
-# - `Settings(...)`: `demonstrations=60, autonomous=60, episodes=150, pretraining_steps=700,
-#   policy_steps=700, value_pretraining_steps=250`: half the time, and 3 % → 5 % → 44 % (β = 1.5: 50 %) for
-#   RL pre-trained, SFT and RECAP.
-# - The same lines on FoldShirt, as a command: `python recap.py --task fold_shirt --pretraining-tasks ""
-#   --iterations 1 --demonstrations 80 --autonomous 60 --corrected 20 --episodes 150 --pretraining-steps
-#   1500 --sft-steps 300 --policy-steps 1200 --value-pretraining-steps 300 --value-steps 150`: 15 % → 53 % →
-#   89 % (β = 2: 92 %). There the demonstrations are slow and careless, SFT helps, and RECAP gains speed.
+# - Line 9: `I` → `labels.all_positive(D)`. The same data, network and steps, and every
+#   step called positive: 38 % instead of 75 % at β = 1. The difference is what the
+#   labels are worth here.
+# - `measure("recap_1", pi_1, s.beta)` → `measure("recap_1", pi_1, 3.0)`: 70 % succeed,
+#   in 2.5 s each; with `5.0` 59 %, in 2.7 s. Past some β the policy gets no faster and
+#   fails more (App. E).
+# - `measure("rl_pretrained", pi_pre)` → add `indicator=False`: 0.5 % (with True 40 %);
+#   with `indicator=None` 4.5 %. After pre-training the indicator already decides; SFT
+#   then calls everything positive and loses most of it.
+# - `Settings(...)`: `demonstrations=60, autonomous=60, evaluation_episodes=150,
+#   pretraining_steps=700, policy_steps=700, value_pretraining_steps=250`: half the
+#   time, and 3 % → 5 % → 44 % (β = 1.5: 50 %) for RL pre-trained, SFT and RECAP.
+# - The same lines on FoldShirt, as a command: `python recap.py --task fold_shirt
+#   --pretraining-tasks "" --iterations 1 --demonstrations 80 --autonomous 60
+#   --corrected 20 --evaluation-episodes 150 --pretraining-steps 1500 --sft-steps 300
+#   --policy-steps 1200 --value-pretraining-steps 300 --value-steps 150`: 15 % → 53 % →
+#   89 % (β = 2: 92 %). There the demonstrations are slow and careless, SFT helps, and
+#   RECAP gains speed.

@@ -1,15 +1,17 @@
 # %% [markdown]
 # # The driver and a takeover
 #
-# **Beside the paper:** Sec. V-D (autonomous and corrected collection), Sec. VI-A and Fig. 5 (two arms, 50 Hz,
-# chunks). Code: `hardware.py`, `adapters.py`.
+# **Beside the paper:** Sec. V-D (autonomous and corrected collection), Sec. VI-A and
+# Fig. 5 (two arms, 50 Hz, chunks). Code: `hardware.py`, `control.py`, `robots/`.
 #
-# You will see what stands between a policy and two arms: a protocol, limits that hold, a loop at 50 Hz that
-# runs for some fifteen seconds in real time, an operator who takes over, the episode that is recorded and the
-# labels that follow from it. About a minute, of which fifteen seconds are the loop's waiting.
+# You will see what stands between a policy and two arms: a protocol, limits that hold, a
+# loop at 50 Hz that runs for some fifteen seconds in real time, an operator who takes over,
+# the episode that is recorded and the labels that follow from it. About a minute, of which
+# fifteen seconds are the loop's waiting.
 #
-# Sections 1 to 3 give the same numbers everywhere. From section 4 on a clock takes part: what you see there
-# is one run on one machine, and yours will differ in its milliseconds, and a little in what the arms do.
+# Sections 1 to 3 give the same numbers everywhere. From section 4 on a clock takes part:
+# what you see there is one run on one machine, and yours will differ in its milliseconds,
+# and a little in what the arms do.
 
 # %%
 import sys
@@ -21,36 +23,47 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-import recap
 import sim_tasks
-from adapters import ScriptedOperator, SimRobot, to_dict
-from benchmark import SimulatedTime
-from hardware import (CommandRejected, EmergencyStop, Pacer, Safety, SafeRobot, Station, drive, record,
-                      report)
-from plots import BLUE, GREEN, GREY, PURPLE, VERMILLION
+from benchmarks.driver import SimulatedTime
+from collection import Actor, demonstrate, roll_out
+from control import Pacer, record
+from data import episode_seeds
+from hardware import CommandRejected, EmergencyStop, SafeRobot, Safety, Station, to_dict
+from lab.plots import BLUE, GREEN, GREY, PURPLE, VERMILLION
+from labels import all_positive, label
+from recap import new_policy, new_value, train_policy, train_value
+from robots.report import report
+from robots.simulated import SimRobot
 from settings import Settings
-from sim_tasks.demonstrator import BEST
+from sim_tasks.demonstrator import BEST, ScriptedOperator
 from sim_tasks.render import draw
+from value import predict_values
 
 torch.set_num_threads(1)
 plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
 
 # %% [markdown]
 # ## 1. A robot in thirty lines
-# `hardware.BimanualRobot` is the whole protocol: features that are known while disconnected, flat dicts with
-# `left_` and `right_`, radians and openings from 0 to 1. Below are two arms of six joints and a gripper each
-# (the paper's), which go at once where they are sent.
+# `hardware.BimanualRobot` is the whole protocol: features that are known while
+# disconnected, flat dicts with `left_` and `right_`, radians and openings from 0 to 1. Below
+# are two arms of six joints and a gripper each (the paper's), which go at once where they
+# are sent.
 
 # %%
+PARTS = ("shoulder", "upper", "elbow", "fore", "wrist", "hand", "gripper")
+LEFT = [f"left_{part}.pos" for part in PARTS]
+RIGHT = [f"right_{part}.pos" for part in PARTS]
+
 class TwoArms:
     """The protocol, and a diary of what the hardware was told."""
-    names = [f"{side}_{part}.pos" for side in ("left", "right")
-             for part in ("shoulder", "upper", "elbow", "fore", "wrist", "hand", "gripper")]
+
+    names = LEFT + RIGHT
     action_features = observation_features = dict.fromkeys(names, float)
     is_connected = False
 
     def __init__(self):
-        self.pose, self.diary = np.tile([0.0] * 6 + [0.5], 2), []
+        self.pose = np.tile([0.0] * 6 + [0.5], 2)
+        self.diary = []
 
     def connect(self):
         self.is_connected = True
@@ -64,7 +77,7 @@ class TwoArms:
     def send_action(self, action):
         self.pose = np.array([action[name] for name in self.names])
         self.diary.append("moves")
-        return action                        # what was *actually* sent
+        return action  # what was *actually* sent
 
     def hold(self):
         self.diary.append("holds")
@@ -72,23 +85,34 @@ class TwoArms:
     def estop(self):
         self.diary.append("STOPS")
 
-bare, clock = TwoArms(), SimulatedTime()     # a clock that moves only when we say so
+bare = TwoArms()
+clock = SimulatedTime()  # a clock that moves only when we say so
 robot = SafeRobot(bare, Safety(), clock.now, thread=False)
-print("connected:", robot.is_connected, "- and yet it knows:", list(robot.action_features)[:7], "...")
+known = list(robot.action_features)[:7]
+print("connected:", robot.is_connected, "- and yet it knows:", known, "...")
 
 # %% [markdown]
 # ## 2. Limits that cannot be forgotten
-# A policy never talks to a robot, it talks to a `SafeRobot` around one. (The limits are on by default. In
-# several public drivers they are an option that is off, or a clamp that lets NaN through.)
+# A policy never talks to a robot, it talks to a `SafeRobot` around one. (The limits are on
+# by default. In several public drivers they are an option that is off, or a clamp that lets
+# NaN through.)
 
 # %%
-print("np.clip(nan, -1, 1) is", np.clip(np.nan, -1, 1), "- which is why a clamp alone is no safety\n")
+clipped = np.clip(np.nan, -1, 1)
+print("np.clip(nan, -1, 1) is", clipped, "- which is why a clamp alone is no safety\n")
 robot.connect()
 here = dict(bare.get_observation())
-joint, gripper = "left_elbow.pos", "left_gripper.pos"
-commands = {"stay": here, "elbow by 0.001 rad": here | {joint: 0.001}, "elbow by 1 rad": here | {joint: 1.0},
-            "gripper to 7": here | {gripper: 7.0}, "NaN": here | {joint: np.nan},
-            "a key too many": here | {"left_knee.pos": 0.0}, "text": here | {joint: "0.1"}}
+joint = "left_elbow.pos"
+gripper = "left_gripper.pos"
+commands = {
+    "stay": here,
+    "elbow by 0.001 rad": here | {joint: 0.001},
+    "elbow by 1 rad": here | {joint: 1.0},
+    "gripper to 7": here | {gripper: 7.0},
+    "NaN": here | {joint: np.nan},
+    "a key too many": here | {"left_knee.pos": 0.0},
+    "text": here | {joint: "0.1"},
+}
 for name, command in commands.items():
     clock.t += 0.02
     try:
@@ -97,12 +121,13 @@ for name, command in commands.items():
     except CommandRejected as error:
         said = f"CommandRejected: {error}"
     print(f"{name:<20}robot {bare.diary[-1]}   {said[:82]}")
-print(f"\n{robot.commands} sent ({robot.clamped} clamped), {robot.rejected} rejected, {robot.holds} holds")
+print(f"\n{robot.commands} sent ({robot.clamped} clamped),",
+      f"{robot.rejected} rejected, {robot.holds} holds")
 
 # %% [markdown]
-# What is not a number is never sent, and the robot holds. What is too far is cut to a step. The steps begin
-# tiny (1/25 of 0.04 rad) and grow over half a second, after connecting and after every hold, so a first
-# command cannot jump. The emergency stop latches:
+# What is not a number is never sent, and the robot holds. What is too far is cut to a step.
+# The steps begin tiny (1/25 of 0.04 rad) and grow over half a second, after connecting and
+# after every hold, so a first command cannot jump. The emergency stop latches:
 
 # %%
 robot.estop()
@@ -115,26 +140,32 @@ robot.send_action(dict(bare.get_observation()))
 print("after reset: robot", bare.diary[-1])
 
 # %% [markdown]
-# Now one target, 2.5 rad away, again and again at 50 Hz; for half a second the program that sends it hangs.
+# Now one target, 2.5 rad away, again and again at 50 Hz; for half a second the program that
+# sends it hangs.
 
 # %%
-bare, clock = TwoArms(), SimulatedTime()
+bare = TwoArms()
+clock = SimulatedTime()
 robot = SafeRobot(bare, Safety(), clock.now, thread=False)
 robot.connect()
-target, trace, held = dict(bare.get_observation()) | {joint: 2.5}, [], []
+target = dict(bare.get_observation()) | {joint: 2.5}
+trace = []  # (time, elbow, hangs)
+held = []  # times of the holds
 for tick in range(150):
     clock.t = 0.02 * tick
     hangs = 60 <= tick < 85
     if not hangs:
         robot.send_action(target)
     before = robot.holds
-    robot.check()                            # the watchdog; in real time a thread calls it
-    held += [clock.t] * (robot.holds > before)
+    robot.check()  # the watchdog; in real time a thread calls it
+    if robot.holds > before:
+        held.append(clock.t)
     trace.append((clock.t, bare.get_observation()[joint], hangs))
 t, elbow, hangs = map(np.array, zip(*trace))
 steps = np.diff(elbow, prepend=0.0)
 assert steps.max() <= Safety().joint_step + 1e-12 and robot.holds == 1
-print(f"largest step {steps.max():.4f} rad; held {held[0] - t[hangs][0] + 0.02:.2f} s after the last command")
+waited = held[0] - t[hangs][0] + 0.02
+print(f"largest step {steps.max():.4f} rad; held {waited:.2f} s after the last command")
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(10, 2.9), layout="constrained", sharex=True)
@@ -142,7 +173,7 @@ axes[0].plot(t, elbow, color=BLUE)
 axes[0].axhline(2.5, color=GREY, ls="--", lw=1)
 axes[1].plot(t, steps * 1000, color=BLUE)
 axes[1].axhline(Safety().joint_step * 1000, color=GREY, ls="--", lw=1)
-titles = "left elbow (rad), dashed: the target", "step per command (mrad), dashed: the limit"
+titles = ("left elbow (rad), dashed: the target", "step per command (mrad), dashed: the limit")
 for ax, title in zip(axes, titles):
     ax.axvspan(t[hangs][0], t[hangs][-1] + 0.02, color=GREY, alpha=0.2, label="the program hangs")
     ax.axvline(held[0], color=VERMILLION, label="the watchdog holds")
@@ -150,14 +181,14 @@ for ax, title in zip(axes, titles):
 axes[0].legend(frameon=False, fontsize=9, loc="lower right");
 
 # %% [markdown]
-# The ramp at the left, the hold after 0.4 s without a command, and the same ramp again when commands come
-# back.
+# The ramp at the left, the hold after 0.4 s without a command, and the same ramp again when
+# commands come back.
 
 # %% [markdown]
 # ## 3. Fifty times a second, without drift
-# `time.sleep(0.02)` at the end of each turn is slow by whatever the turn itself takes, forever.
-# `hardware.Pacer` waits for fixed deadlines, start + k/50, and skips those that it has missed. In simulated
-# time: a turn takes 3 ms, one takes 90 ms.
+# `time.sleep(0.02)` at the end of each turn is slow by whatever the turn itself takes,
+# forever. `control.Pacer` waits for fixed deadlines, start + k/50, and skips those that it
+# has missed. In simulated time: a turn takes 3 ms, one takes 90 ms.
 
 # %%
 def turns(wait, clock, n=100):
@@ -169,138 +200,170 @@ def turns(wait, clock, n=100):
         wait()
     return np.array(begun)
 
-clocks = SimulatedTime(), SimulatedTime()
-pacer = Pacer(50, clocks[1])
-naive = turns(lambda: clocks[0].sleep_until(clocks[0].t + 0.02), clocks[0])
-paced = turns(pacer.wait, clocks[1])
+sleeping = SimulatedTime()
+naive = turns(lambda: sleeping.sleep_until(sleeping.t + 0.02), sleeping)
+pacing = SimulatedTime()
+pacer = Pacer(50, pacing)
+paced = turns(pacer.wait, pacing)
 late = 1000 * (paced - np.round(paced * 50) / 50)
-assert np.abs(late).max() < 1e-6 and np.diff(paced).min() > 0.02 - 1e-9     # on the grid, never in a burst
-print(f"100 turns: sleeping {100 / (naive[-1] + 0.023):.1f} Hz; Pacer {100 / (paced[-1] + 0.02):.1f} Hz,",
+# On the grid, and never in a burst:
+assert np.abs(late).max() < 1e-6 and np.diff(paced).min() > 0.02 - 1e-9
+print(f"100 turns: sleeping {100 / (naive[-1] + 0.023):.1f} Hz;",
+      f"Pacer {100 / (paced[-1] + 0.02):.1f} Hz,",
       f"{pacer.missed} deadlines skipped, all others on the grid")
 
 # %% [markdown]
 # ## 4. The loop, in real time
-# We need a policy. 500 gradient steps on 60 demonstrations of the best operator make a poor one: fast, and
-# lost as soon as a grasp is not perfect, which it has never seen. It predicts chunks of 8 actions, of which 4
-# are executed.
+# We need a policy. 500 gradient steps on 60 demonstrations of the best operator make a poor
+# one: fast, and lost as soon as a grasp is not perfect, which it has never seen. It predicts
+# chunks of 8 actions, of which 4 are executed.
 
 # %%
-s, task = Settings(demonstrations=60), sim_tasks.TASKS["fold_shirt"]
-demonstrations = recap.demonstrate(s, "fold_shirt", BEST, "driver")
-torch.manual_seed(0)
-labels = recap.all_positive(demonstrations)
-policy, _ = recap.train_policy(recap.new_policy(s), demonstrations, s, 500, labels)
-actor, asked = recap.Actor(s, [task.prompt], policy, g=torch.Generator().manual_seed(0)), []
+s = Settings()
+task = sim_tasks.TASKS["fold_shirt"]
+demonstrations = demonstrate(task, episode_seeds(0, "driver fold_shirt", 60), BEST)
+policy = train_policy(new_policy(s), demonstrations, all_positive(demonstrations), s, 500)
+actor = Actor(s, [task.prompt], policy, g=torch.Generator().manual_seed(0))
+requests = []  # (requested at, there at, chunk (8, 6), how many were frozen)
 
 def watched(observation, live, frozen):
-    """The policy, and a note of every chunk: (asked for at, there at, chunk (8, 6), how many were frozen)."""
-    begun, d = time.monotonic(), 0 if frozen is None else frozen.shape[1]
+    """The policy, and a note of every chunk."""
+    begun = time.monotonic()
+    n = 0 if frozen is None else frozen.shape[1]
     chunk = actor(observation, live, frozen)
-    assert d == 0 or np.allclose(chunk[:, :d], frozen, atol=1e-6)
-    asked.append((begun, time.monotonic(), chunk[0], d))
+    assert n == 0 or np.allclose(chunk[:, :n], frozen, atol=1e-6)
+    requests.append((begun, time.monotonic(), chunk[0], n))
     return chunk
 
 # %% [markdown]
-# `drive` runs one episode; `record` several, each with an operator. The operator is scripted: his `Gate`
-# takes over at an edge grasp or a stall and hands back when the stage is done. `lead=2`: a chunk is asked for
-# two ticks before it is needed, in a background thread, and is told the two actions that will be executed
-# meanwhile (its frozen prefix). The simulated robot makes one step of its world per command, so its world of
-# 10 Hz runs at five times its speed.
+# `drive` runs one episode; `record` several, each with an operator. The operator is
+# scripted: the `Gate` takes over at an edge grasp or a stall and hands back when the stage
+# is done. `lead=2`: a chunk is requested two ticks before it is needed, in a background
+# thread, and is told the two actions that will be executed meanwhile (its frozen prefix).
+# The simulated robot makes one step of its world per command, so its world of 10 Hz runs at
+# five times its speed.
 
 # %%
-bare, runs = SimRobot("SimTasks/FoldShirt-v0"), []
+bare = SimRobot("SimTasks/FoldShirt-v0")
+recordings = []
 
 def begin(i):
     """Put the scene of episode i back; who watches over it."""
     bare.begin(100 + i)
     return ScriptedOperator(bare.world, [100 + i])
 
-watched({key: x[:1] for key, x in demonstrations[0].observations.items()}, np.array([True]), None)     # warm
-asked.clear()
+# The first call of a network is slow, so we make it before the loop begins.
+observation = {name: x[:1] for name, x in demonstrations[0].observations.items()}
+watched(observation, np.array([True]), None)
+requests.clear()
 with SafeRobot(bare, Safety(**bare.limits)) as robot:
-    for run in record(Station(robot, bare.task, bare), begin, watched, 8, execute=4, lead=2, hz=50,
-                      iteration=1):
-        runs.append(run)
-        e = run.episodes[0]
-        print(f"{len(e):4} ticks, {run.missed} missed, stood for {run.stalls};",
+    station = Station(robot, bare.task, bare)
+    how = dict(execute=4, lead=2, hz=50, iteration=1)
+    for recording in record(station, begin, watched, 8, **how):
+        recordings.append(recording)
+        e = recording.episodes[0]
+        print(f"{len(e):4} ticks, {recording.missed} missed, stood for {recording.stalls};",
               f"operator {e.intervention.mean():4.0%};", "success" if e.success else "failure")
-print("\nthe last one as `python hardware.py` reports it:\n" + report(runs[-1], robot, 50))
+print("\nthe last one as `python -m robots` reports it:\n" + report(recordings[-1], robot, 50))
 
 # %%
-periods = 1000 * np.concatenate([np.diff(run.sent_at) for run in runs])                      # ms
-waits = 1000 * np.concatenate([run.latencies for run in runs])
+periods = 1000 * np.concatenate([np.diff(recording.sent_at) for recording in recordings])  # ms
+waits = 1000 * np.concatenate([recording.latencies for recording in recordings])
 fig, axes = plt.subplots(1, 2, figsize=(10, 2.8), layout="constrained")
 axes[0].hist(np.clip(periods, 0, 60), np.arange(0, 61, 1), color=BLUE)
 axes[0].axvline(20, color=VERMILLION, lw=1)
-axes[0].set(title="between two commands (red: 20 ms)", xlabel="ms (last bar: 59 or more)", yscale="log")
+axes[0].set(title="between two commands (red: 20 ms)", xlabel="ms (last bar: 59 or more)",
+            yscale="log")
 axes[1].hist(np.clip(waits, 0, 120), np.arange(0, 122, 2), color=BLUE)
 axes[1].axvline(40, color=VERMILLION, lw=1)
-axes[1].set(title="the policy's chunk (red: the two ticks it has)", xlabel="ms (last bar: 118 or more)")
+axes[1].set(title="the policy's chunk (red: the two ticks it has)",
+            xlabel="ms (last bar: 118 or more)")
 print(f"{len(periods) / 50:.0f} s of driving; period: median {np.median(periods):.2f} ms,",
       f"{np.mean(np.abs(periods - 20) < 1):.0%} within 1 ms of 20")
 
 # %% [markdown]
-# The driver cannot make the operating system give it a core. On a busy computer the left picture is broad and
-# some ticks are missed; what the Pacer guarantees is that the deadlines do not move (the rate in the report
-# above counts the missed ones, and stays near 50 Hz), and that no burst makes up for what was late. A chunk
-# that takes longer than its two ticks costs nothing as long as the old one lasts: that has 8 actions, of
-# which 6 are used up when the new one is due. After that the arm stands at its last target and waits.
+# The driver cannot make the operating system give it a core. On a busy computer the left
+# picture is broad and some ticks are missed. What the Pacer guarantees is that the deadlines
+# do not move (the rate in the report above counts the missed ones, and stays near 50 Hz),
+# and that no burst makes up for what was late. A chunk that takes longer than its two ticks
+# costs nothing as long as the old one lasts: that has 8 actions, of which 6 are used up when
+# the new one is due. After that the arm stands at its last target and waits.
 #
-# Now the chunks themselves, in those 0.7 s in which the policy had the most to say. Each begins at the moment
-# at which it was asked for.
+# Now the chunks themselves, in those 0.7 s in which the policy had the most to say. Each
+# begins at the moment at which it was requested.
 
 # %%
-at, d = np.array([x[0] for x in asked]), np.array([x[3] for x in asked])
-within = lambda run, a: run.sent_at[0] - 0.1 < a < run.sent_at[-1] - 0.7
-first = max((a for a in at if any(within(run, a) for run in runs)),
-            key=lambda a: d[(at >= a) & (at < a + 0.7)].sum())                   # the most frozen prefixes
-run = next(run for run in runs if within(run, first))
-sent_at, sent = np.array(run.sent_at) - first, run.episodes[0].actions[:, 0]
+at = np.array([x[0] for x in requests])
+frozen = np.array([x[3] for x in requests])
+
+def recorded_at(moment):
+    """The recording in which 0.7 s from that moment on were driven, or None."""
+    for recording in recordings:
+        if recording.sent_at[0] - 0.1 < moment < recording.sent_at[-1] - 0.7:
+            return recording
+    return None
+
+def frozen_from(moment):
+    """How many actions were frozen in those 0.7 s."""
+    return frozen[(at >= moment) & (at < moment + 0.7)].sum()
+
+first = max((moment for moment in at if recorded_at(moment) is not None), key=frozen_from)
+recording = recorded_at(first)
+sent_at = np.array(recording.sent_at) - first
+sent = recording.episodes[0].actions[:, 0]
 shown = (sent_at > -0.1) & (sent_at < 0.85)
 fig, ax = plt.subplots(figsize=(10, 3.6), layout="constrained")
 ax.plot(sent_at[shown], sent[shown], "o-", color="black", lw=1, ms=4, label="sent")
-for k, (begun, there, chunk, n) in enumerate(x for x in asked if 0 <= x[0] - first < 0.82):
-    x, colour = begun - first + 0.02 * np.arange(8), (BLUE, VERMILLION, GREEN, PURPLE)[k % 4]
+inside = [x for x in requests if 0 <= x[0] - first < 0.82]
+for k, (begun, there, chunk, n) in enumerate(inside):
+    x = begun - first + 0.02 * np.arange(8)
+    colour = (BLUE, VERMILLION, GREEN, PURPLE)[k % 4]
     ax.plot(x, chunk[:, 0], "-", color=colour, lw=2, label="a chunk" if k == 0 else None)
-    ax.plot(x[:n], chunk[:n, 0], "s", color=colour, ms=10, mfc="none", label="frozen" if k == 0 else None)
+    ax.plot(x[:n], chunk[:n, 0], "s", color=colour, ms=10, mfc="none",
+            label="frozen" if k == 0 else None)
     ax.plot([begun - first, there - first], [0.03 + 0.03 * (k % 4)] * 2, color=colour, lw=4,
             transform=ax.get_xaxis_transform())
 low, high = ax.get_ylim()
-ax.set(xlabel="time (s); bars at the bottom: the policy computes", ylabel="left shoulder target (rad)",
-       xlim=(-0.1, 0.85), ylim=(low - 0.2 * (high - low), high + 0.1 * (high - low)))
+margin = high - low
+ax.set(xlabel="time (s); bars at the bottom: the policy computes",
+       ylabel="left shoulder target (rad)",
+       xlim=(-0.1, 0.85), ylim=(low - 0.2 * margin, high + 0.1 * margin))
 ax.legend(frameon=False, fontsize=9, ncol=3);
 
 # %% [markdown]
-# The squares are the frozen prefix: the two actions planned for the ticks in which the chunk is computed (the
-# heights of two black dots, up to a tick later, unless a limit bounds the command, as at the start of an
-# episode). From there the arm changes over to the new chunk without a jump. A chunk without squares is an
-# episode's first, or was asked for while the operator had control: what he will do, nobody knows. Where the
-# dots leave all lines, he moved the arm, or a limit bounded the command.
+# The squares are the frozen prefix: the two actions planned for the ticks in which the chunk
+# is computed (the heights of two black dots, up to a tick later, unless a limit bounds the
+# command, as at the start of an episode). From there the arm changes over to the new chunk
+# without a jump. A chunk without squares is an episode's first, or was requested while the
+# operator had control: what they will do, nobody knows. Where the dots leave all lines, the
+# operator moved the arm, or a limit bounded the command.
 
 # %% [markdown]
 # ## 5. A takeover
 # The first recorded episode in which the operator had control for a part of the time only:
 
 # %%
-run = next(run for run in runs if 0.1 < run.episodes[0].intervention.mean() < 0.9)
-e = run.episodes[0]
+recording = next(r for r in recordings if 0.1 < r.episodes[0].intervention.mean() < 0.9)
+e = recording.episodes[0]
 takes = np.flatnonzero(np.diff(e.intervention.astype(int), prepend=0) == 1)
 gives = np.flatnonzero(np.diff(e.intervention.astype(int), append=0) == -1) + 1
+numbers = ((0, BLUE, "shoulder"), (1, GREEN, "elbow"), (2, GREY, "gripper (0-1)"))
 fig, axes = plt.subplots(2, 1, figsize=(9, 3.8), layout="constrained", sharex=True)
 for ax, first, arm in zip(axes, (0, 3), ("left", "right")):
-    for d, colour, name in ((0, BLUE, "shoulder"), (1, GREEN, "elbow"), (2, GREY, "gripper (0-1)")):
+    for d, colour, name in numbers:
         ax.plot(e.actions[:, first + d], color=colour, label=f"{name} sent")
         ax.plot(e.observations["state"][:, first + d], ".", color=colour, ms=3)
     for begins, ends in zip(takes, gives):
         ax.axvspan(begins, ends, facecolor=VERMILLION, alpha=0.2, lw=0)
     ax.set_ylabel(f"{arm} arm (rad)")
-fig.legend(*axes[0].get_legend_handles_labels(), ncol=3, frameon=False, fontsize=9, loc="outside lower center")
+fig.legend(*axes[0].get_legend_handles_labels(), ncol=3, frameon=False, fontsize=9,
+           loc="outside lower center")
 axes[0].set_title("shaded: the operator is in control (dots: measured)")
 axes[1].set_xlabel("command (50 per second)");
 
 # %%
 last = len(e) - 1
-moments = {"start": 0, "he takes over": takes[0], "he hands back": min(gives[0], last), "end": last}
+moments = {"start": 0, "takes over": takes[0], "hands back": min(gives[0], last), "end": last}
 fig, axes = plt.subplots(1, 4, figsize=(8, 2.3), layout="constrained")
 for ax, (name, i) in zip(axes, moments.items()):
     ax.imshow(draw(e.observations["state"][i], e.observations["keypoints"][i], e.task, size=150))
@@ -308,62 +371,69 @@ for ax, (name, i) in zip(axes, moments.items()):
     ax.title.set_fontsize(9)
 
 # %% [markdown]
-# What is recorded is what Sec. V-D needs: the whole episode, the autonomous parts and the corrections,
-# actions **as they were sent** (after the limits), who was in control at every step, and the label.
+# What is recorded is what Sec. V-D needs: the whole episode, the autonomous parts and the
+# corrections, actions **as they were sent** (after the limits), who was in control at every
+# step, and the label.
 
 # %%
 for name in ("task", "prompt", "source", "iteration", "success", "stages", "max_length"):
     print(f"{name:<13}", getattr(e, name))
-for name, x in (e.observations | {"actions": e.actions, "intervention": e.intervention}).items():
+arrays = e.observations | {"actions": e.actions, "intervention": e.intervention}
+for name, x in arrays.items():
     print(f"{name:<13}", x.dtype, x.shape)
-assert len(e) == len(run.sent_at) and e.source == "corrected"
-step = np.abs(np.diff(e.actions, axis=0))[:, [0, 1, 3, 4]].max()       # joints
+assert len(e) == len(recording.sent_at) and e.source == "corrected"
+step = np.abs(np.diff(e.actions, axis=0))[:, [0, 1, 3, 4]].max()  # joints
 assert step <= bare.limits["joint_step"] + 1e-6
 print(f"largest step of a joint: {step:.3f} rad; the limit: {bare.limits['joint_step']} rad")
 
 # %% [markdown]
-# ## 6. The same loop in simulated time
-# `recap.collect` runs this very `drive`, with a `hardware.Fleet` in the place of the `Station`: n copies of a
-# world side by side, without a clock, and chunks computed when they are needed. 20 autonomous episodes of the
-# same policy:
+# ## 6. The plain loop
+# Simulated worlds need none of this. `collection.roll_out` plays `control.play`: observe,
+# act, step, for n copies of a world side by side, without a clock, and chunks computed when
+# they are needed. 20 autonomous episodes of the same policy:
 
 # %%
 begun = time.perf_counter()
-autonomous = recap.collect(s, task, recap.episode_seeds(0, "driver", 20), policy, iteration=1)
+autonomous = roll_out(s, task, episode_seeds(0, "driver", 20), policy, iteration=1)
 simulated = sum(len(x) for x in autonomous) / sim_tasks.arms.CONTROL_HZ
-recorded = [run.episodes[0] for run in runs]
+recorded = [recording.episodes[0] for recording in recordings]
 print(f"{simulated:.0f} s of simulated time in {time.perf_counter() - begun:.1f} s;",
       f"success {np.mean([x.success for x in autonomous]):.0%} alone,",
       f"{np.mean([x.success for x in recorded]):.0%} with the operator ({len(recorded)} episodes)")
 
 # %% [markdown]
 # ## 7. From the episode to labels
-# A value function on all of it (a short training: V is rough), the advantages over 10 steps, $\epsilon_\ell$
-# such that 20 % of the *autonomous* steps are positive, and then the rule of Sec. IV-B: $I_t$ = True where
-# the operator corrected.
+# A value function on all of it (a short training: V is rough), the advantages over 10 steps,
+# $\epsilon_\ell$ such that 20 % of the *autonomous* steps are positive, and then the rule of
+# Sec. IV-B: $I_t$ = True where the operator corrected.
 
 # %%
-torch.manual_seed(0)
-data = demonstrations + autonomous + recorded
-value, _ = recap.train_value(recap.new_value(s), data, s, 120)
-forced = recap.label(value, autonomous + recorded, s, iteration=1)
+V = train_value(new_value(s), demonstrations + autonomous + recorded, s, 120)
+D = autonomous + recorded
+values = predict_values(V, D)
+forced = label(values, D, s, iteration=1)
 s.force_corrections = False
-judged = recap.label(value, autonomous + recorded, s, iteration=1)
+judged = label(values, D, s, iteration=1)
 s.force_corrections = True
-his = [x.intervention for x in autonomous + recorded]
-share = lambda labels, where: np.mean(np.concatenate([p[w] for p, w in zip(labels.positive, where)]))
-alone = [np.full(len(x), x.source == "autonomous") for x in autonomous + recorded]
+
+def share(I, where):
+    """The positive share of those steps.  I, where: lists of bool (T,)."""
+    return np.mean(np.concatenate([positive[w] for positive, w in zip(I, where)]))
+
+corrected = [x.intervention for x in D]
+alone = [np.full(len(x), x.source == "autonomous") for x in D]
 print(f"autonomous episodes: {share(forced, alone):.1%} positive")
-print(f"corrected steps:     {share(forced, his):.0%} positive; by the advantage {share(judged, his):.0%}")
-assert share(forced, his) == 1 and abs(share(forced, alone) - 0.2) < 0.005
+print(f"corrected steps:     {share(forced, corrected):.0%} positive;",
+      f"by the advantage {share(judged, corrected):.0%}")
+assert share(forced, corrected) == 1 and abs(share(forced, alone) - 0.2) < 0.005
 
 # %%
-i = len(autonomous) + next(k for k, run in enumerate(runs) if run.episodes[0] is e)
-V = recap.predict_values(value, [e])[0]
-fig, axes = plt.subplots(2, 1, figsize=(10, 3.6), layout="constrained", sharex=True, height_ratios=(2, 1))
-axes[0].plot(V, color=BLUE)
+i = len(autonomous) + next(k for k, x in enumerate(recorded) if x is e)
+fig, axes = plt.subplots(2, 1, figsize=(10, 3.6), layout="constrained", sharex=True,
+                         height_ratios=(2, 1))
+axes[0].plot(values[i], color=BLUE)
 axes[0].set_ylabel("V(o$_t$)")
-bars = (judged.positive[i], GREY), (e.intervention, VERMILLION), (forced.positive[i], GREEN)
+bars = ((judged[i], GREY), (e.intervention, VERMILLION), (forced[i], GREEN))
 for row, (x, colour) in enumerate(bars):
     axes[1].broken_barh([(t, 1) for t in np.flatnonzero(x)], (row, 0.8), color=colour)
 axes[1].set(xlabel="command", ylim=(-0.1, 3), xlim=(0, len(e)))
@@ -372,18 +442,18 @@ for begins, ends in zip(takes, gives):
     axes[0].axvspan(begins, ends, facecolor=VERMILLION, alpha=0.2, lw=0)
 
 # %% [markdown]
-# The top row of bars is the union of the two below. The rule matters: by the advantage alone most of what the
-# operator shows would be labelled negative, although it is what makes the difference between the two success
-# rates above. What we would expect behind it, not measured here: an episode that he saves counts as a
-# success, which lifts V before the mistake, too; and he is careful, not fast (Sec. V-D says the same of
-# people).
+# The top row of bars is the union of the two below. The rule matters: by the advantage alone
+# most of what the operator shows would be labelled negative, although it is what makes the
+# difference between the two success rates above. What we would expect behind it, not
+# measured here: an episode that the operator saves counts as a success, which lifts V before
+# the mistake, too; and the operator is careful, not fast (Sec. V-D says the same of people).
 
 # %% [markdown]
 # ## 8. A real robot
-# Nothing above knows that the arms are simulated. Behind the driver goes anything with the nine names of
-# section 1; `adapters.py` has `LeRobotRobot` for LeRobot's bimanual followers (degrees become radians, 0-100
-# becomes 0-1) and `LeaderArm` for a leader arm with its events (intervention, success, failure, record
-# again):
+# Nothing above knows that the arms are simulated. Behind the driver goes anything with the
+# nine names of section 1. `robots/lerobot.py` has `LeRobotRobot` for LeRobot's bimanual
+# followers (degrees become radians, 0-100 becomes 0-1). Its `LeaderArm` is a leader arm with
+# its events (intervention, success, failure, record again):
 #
 #     # my_station.py
 #     def robot():
@@ -391,24 +461,29 @@ for begins, ends in zip(takes, gives):
 #     def leader():
 #         return ...                        # a teleoperator with get_teleop_events
 #
-#     python hardware.py --robot lerobot:my_station:robot --leader my_station:leader --out mine.npz
+#     python -m robots --robot lerobot:my_station:robot --leader my_station:leader \
+#         --out mine.npz
 #
-# Without `--policy` the robot stands still until the operator takes over: that records demonstrations. Before
-# anything else set the limits of your arms (`Safety`): the defaults of the joints are half a turn each way,
-# wider than most arms. None of this was tried on real arms here; `python benchmark.py --fuzz` and `--soak`
-# try it against commands and faults at random.
+# Without `--policy` the robot stands still until the operator takes over: that records
+# demonstrations. Before anything else set the limits of your arms (`Safety`): the defaults
+# of the joints are half a turn each way, wider than most arms. None of this was tried on
+# real arms here; `python -m benchmarks --fuzz` and `--soak` try it against commands and
+# faults at random.
 
 # %% [markdown]
 # ## Change this line and see
 #
-# - In section 2, `Safety()` of the second robot to `Safety(ramp_steps=1)`: no easing in. The first command
-#   after connecting, and the first after the hold, make a whole step of 0.04 rad.
-# - There, too, `hangs = 60 <= tick < 85` to `< 78`: the program is back after 0.36 s, before the watchdog
-#   bites. The assertion fails, because nothing was held, and the first command back makes a whole step.
-# - There, too, `Safety(joint_high=2.0)`: the elbow comes to rest at 2.0 rad, whatever the target says.
-# - In section 4, `lead=2` to `lead=0`: no chunk has a frozen prefix; the old chunk goes on until the new one
-#   is there. On a busy computer the arm stood for 3 to 9 ticks per episode, where with `lead=2` it stood for
-#   none.
-# - `time.sleep(0.2)` as the first line of `watched`: a policy ten ticks late. The loop keeps its rate, and
-#   the arm stands for want of a chunk in about two thirds of the ticks; the episodes still succeed, thanks to
-#   the operator.
+# - In section 2, `Safety()` of the second robot to `Safety(ramp_steps=1)`: no easing in. The
+#   first command after connecting, and the first after the hold, make a whole step of
+#   0.04 rad.
+# - There, too, `hangs = 60 <= tick < 85` to `< 78`: the program is back after 0.36 s, before
+#   the watchdog bites. The assertion fails, because nothing was held, and the first command
+#   back makes a whole step.
+# - There, too, `Safety(joint_high=2.0)`: the elbow comes to rest at 2.0 rad, whatever the
+#   target says.
+# - In section 4, `lead=2` to `lead=0`: no chunk has a frozen prefix; the old chunk goes on
+#   until the new one is there. On a busy computer the arm stood for 3 to 9 ticks per
+#   episode, where with `lead=2` it stood for none.
+# - `time.sleep(0.2)` as the first line of `watched`: a policy ten ticks late. The loop keeps
+#   its rate, and the arm stands for want of a chunk in about two thirds of the ticks; the
+#   episodes still succeed, thanks to the operator.

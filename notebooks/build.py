@@ -1,4 +1,4 @@
-"""Make the .ipynb of every walkthrough from its .py: convert, run from top to bottom, keep the outputs.
+"""Make the .ipynb of every walkthrough from its .py: convert, run, keep the outputs.
 
     python notebooks/build.py              all of them
     python notebooks/build.py 03 04        those whose names begin so
@@ -16,33 +16,40 @@ import nbformat
 from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
-LIMIT_S = 600        # of one cell: far above what any takes, so that a loop that never ends is found
-
+LIMIT_S = 600  # of one cell: far above what any takes, so that a loop that never ends is found
+METADATA = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+    "language_info": {"name": "python"},
+}
 
 def sources():
     """The walkthroughs' .py files, in their order."""
     return sorted(HERE.glob("[0-9][0-9]_*.py"))
 
-
 def execute(source):
-    """The notebook of `source` with its outputs, run in this folder as Jupyter would.  An error in a cell is raised."""
+    """The notebook of `source` with its outputs, run in this folder as Jupyter would.
+
+    An error in a cell is raised.
+    """
     notebook = jupytext.read(source)
-    notebook.metadata = nbformat.from_dict({"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-                                            "language_info": {"name": "python"}})
+    notebook.metadata = nbformat.from_dict(METADATA)
     for i, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{i}"                      # a random one would change the file at every build
-    NotebookClient(notebook, timeout=LIMIT_S, kernel_name="python3", record_timing=False,
-                   resources={"metadata": {"path": str(HERE)}}).execute()
+        cell.id = f"cell-{i}"  # a random one would change the file at every build
+    client = NotebookClient(
+        notebook, timeout=LIMIT_S, kernel_name="python3", record_timing=False,
+        resources={"metadata": {"path": str(HERE)}},
+    )  # fmt: skip
+    client.execute()
     return notebook
 
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    how = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=how)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--run", action="store_true", help="write nothing")
     args = parser.parse_args()
     for source in sources():
-        if args.names and not any(source.name.startswith(name) for name in args.names):
+        if args.names and not source.name.startswith(tuple(args.names)):
             continue
         begun = time.time()
         notebook = execute(source)
@@ -51,7 +58,6 @@ def main():
             nbformat.write(notebook, target)
         size = f", {target.stat().st_size / 1000:.0f} KB" if target.exists() else ""
         print(f"{source.stem}: {time.time() - begun:.0f} s{size}")
-
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,7 @@
-"""backbone.py: words, observation tokens, the prefix-LM transformer; against PyTorch's own and brute force."""
+"""backbone.py: words, observation tokens, the prefix-LM transformer.
+
+Against PyTorch's own and brute force.
+"""
 import numpy as np
 import pytest
 import torch
@@ -6,11 +9,28 @@ import torch.nn.functional as F
 from torch import nn
 
 import sim_tasks
-import web
-from backbone import (CAMERAS, IMAGE, KEYPOINT_DIM, N_KEYPOINTS, NEAR, PATCH, PATCHES, PROMPT_LENGTH, STATE_DIM,
-                      SUBTASK_LENGTH, VOCABULARY, Backbone, Block, attend, encode, n_observation_tokens, prefix_lm_bias)
-from sim_tasks.cameras import CAMERAS as DRAWN, SIZE
-
+from backbone import (
+    CAMERAS,
+    IMAGE,
+    KEYPOINT_DIM,
+    N_KEYPOINTS,
+    NEAR,
+    PATCH,
+    PATCHES,
+    PROMPT_LENGTH,
+    STATE_DIM,
+    SUBTASK_LENGTH,
+    VOCABULARY,
+    Backbone,
+    Block,
+    attend,
+    encode,
+    n_observation_tokens,
+    prefix_lm_bias,
+)
+from sim_tasks import questions
+from sim_tasks.cameras import CAMERAS as DRAWN
+from sim_tasks.cameras import SIZE
 
 def make_backbone(layers=2, heads=2, width=12, n_tokens=30, n_text=15, cameras=()):
     """In double precision, but with cameras: images become float32."""
@@ -18,49 +38,49 @@ def make_backbone(layers=2, heads=2, width=12, n_tokens=30, n_text=15, cameras=(
     backbone = Backbone(width, layers, heads, n_tokens, n_text, cameras)
     return backbone if cameras else backbone.double()
 
-
 def make_observation(B=3, seed=0):
     g = torch.Generator().manual_seed(seed)
-    return {"state": torch.randn(B, STATE_DIM, generator=g).double(),
-            "keypoints": torch.randn(B, N_KEYPOINTS, KEYPOINT_DIM, generator=g).double()}
-
+    return {
+        "state": torch.randn(B, STATE_DIM, generator=g).double(),
+        "keypoints": torch.randn(B, N_KEYPOINTS, KEYPOINT_DIM, generator=g).double(),
+    }
 
 # ---------------------------------------------------------------- words
 
 def test_encode_round_trips_every_word_and_pads_with_the_empty_one():
     for word in VOCABULARY[1:]:
-        assert VOCABULARY[encode(word, 1)[0]] == word                # two equal words would break this
+        # two equal words would break this
+        assert VOCABULARY[encode(word, 1)[0]] == word
     ids = encode("build box", 4)
     assert [VOCABULARY[i] for i in ids] == ["build", "box", "", ""]
     assert encode("box build", 2) == encode("build box", 2)[::-1]
     assert encode("", 2) == [0, 0]
 
-
 def test_encode_names_unknown_words():
     with pytest.raises(ValueError, match="juggle.*knives") as error:
         encode("fold juggle knives", 3)
-    assert "['juggle', 'knives']" in str(error.value)                # only those
+    assert "['juggle', 'knives']" in str(error.value)  # only those
     with pytest.raises(ValueError, match=r"\['shrit', 'carefull'\].*\(nearest: shirt, careful\)"):
         encode("fold shrit carefull", 3)
     with pytest.raises(ValueError) as error:
         encode("fold xyzzy", 3)
-    assert "nearest" not in str(error.value)                         # no advice is better than a bad one
-
+    # no advice is better than a bad one
+    assert "nearest" not in str(error.value)
 
 def test_encode_refuses_a_text_that_is_too_long():
     assert len(encode("fold shirt collar", 3)) == 3
     with pytest.raises(ValueError, match="3 words.*at most 2"):
         encode("fold shirt collar", 2)
 
-
 def test_the_tasks_speak_the_vocabulary():
-    """Prompts and subtasks of different meaning have different ids, so the network can tell them apart."""
+    """Prompts and subtasks of different meaning have different ids, so the network can tell them
+    apart.
+    """
     prompts = {task.prompt for task in sim_tasks.TASKS.values()}
     subtasks = {stage.subtask for task in sim_tasks.TASKS.values() for stage in task.stages}
     assert len({tuple(encode(text, PROMPT_LENGTH)) for text in prompts}) == len(prompts)
     assert len({tuple(encode(text, SUBTASK_LENGTH)) for text in subtasks}) == len(subtasks)
     assert len(prompts) == len(sim_tasks.TASKS)
-
 
 def test_every_prompt_fits_with_its_item_and_metadata_and_every_question_with_its_answer():
     for task in sim_tasks.TASKS.values():
@@ -68,12 +88,12 @@ def test_every_prompt_fits_with_its_item_and_metadata_and_every_question_with_it
             for pace in ("fast", "slow"):
                 for quality in ("careful", "careless"):
                     encode(f"{prompt} {pace} {quality}", PROMPT_LENGTH)
-    pairs = web.questions(2000, 0)
-    questions, answers = np.unique(pairs["question"]), np.unique(pairs["answer"])
-    assert len({tuple(encode(x, PROMPT_LENGTH)) for x in questions.tolist()}) == len(questions) == 12
-    assert len({tuple(encode(x, SUBTASK_LENGTH)) for x in answers.tolist()}) == len(answers)
-    assert set(web.WEB_WORDS) <= set(VOCABULARY)
-
+    pairs = questions.questions(2000, 0)
+    asked = np.unique(pairs["question"]).tolist()
+    answered = np.unique(pairs["answer"]).tolist()
+    assert len({tuple(encode(x, PROMPT_LENGTH)) for x in asked}) == len(asked) == 12
+    assert len({tuple(encode(x, SUBTASK_LENGTH)) for x in answered}) == len(answered)
+    assert set(questions.WEB_WORDS) <= set(VOCABULARY)
 
 # ---------------------------------------------------------------- observation tokens
 
@@ -84,94 +104,128 @@ def test_observation_tokens_are_keypoints_then_state():
     for i in range(N_KEYPOINTS):
         other = {key: x.clone() for key, x in observation.items()}
         other["keypoints"][:, i] += 0.3
-        changed = (backbone.embed_observation(other) != tokens).any(-1).any(0)               # (5,)
+        changed = (backbone.embed_observation(other) != tokens).any(-1).any(0)  # (5,)
         assert changed.tolist() == [j == i for j in range(N_KEYPOINTS + 1)]
     other = observation | {"state": observation["state"] + 0.3}
-    assert (backbone.embed_observation(other) != tokens).any(-1).any(0).tolist() == [False] * N_KEYPOINTS + [True]
-
+    assert (backbone.embed_observation(other) != tokens).any(-1).any(0).tolist() == [
+        False
+    ] * N_KEYPOINTS + [True]
 
 def test_permuting_keypoints_permutes_tokens():
     backbone, observation, order = make_backbone(), make_observation(), [2, 0, 3, 1]
     tokens = backbone.embed_observation(observation)
-    permuted = backbone.embed_observation(observation | {"keypoints": observation["keypoints"][:, order]})
+    permuted = backbone.embed_observation(
+        observation | {"keypoints": observation["keypoints"][:, order]}
+    )
     torch.testing.assert_close(permuted, tokens[:, order + [N_KEYPOINTS]])
     assert (tokens[:, 0] - tokens[:, 1]).abs().max() > 1e-3
 
-
 def test_near_features_are_the_tanh_of_the_arms_offsets():
     backbone, observation = make_backbone(), make_observation()
-    backbone.keypoint = nn.Identity()                                                         # show what goes in
+    # show what goes in
+    backbone.keypoint = nn.Identity()
     backbone.state = nn.Linear(STATE_DIM, KEYPOINT_DIM + 4).double()
     seen = backbone.embed_observation(observation)[:, :N_KEYPOINTS].numpy(force=True)
     k = observation["keypoints"].numpy()
-    for arm, columns in enumerate((slice(2, 4), slice(4, 6))):                                # see World.observe
-        near = seen[..., KEYPOINT_DIM + 2 * arm:KEYPOINT_DIM + 2 * arm + 2]
+    # see World.observe
+    for arm, columns in enumerate((slice(2, 4), slice(4, 6))):
+        near = seen[..., KEYPOINT_DIM + 2 * arm : KEYPOINT_DIM + 2 * arm + 2]
         np.testing.assert_allclose(near, np.tanh(k[..., columns] / NEAR), rtol=1e-12)
     np.testing.assert_array_equal(seen[..., :KEYPOINT_DIM], k)
-
 
 # ---------------------------------------------------------------- images as patches
 
 def make_images(cameras, B=3, seed=0):
     rng = np.random.default_rng(seed)
-    images = {name: torch.tensor(rng.integers(0, 256, (B, IMAGE, IMAGE, 3)).astype(np.uint8)) for name in cameras}
-    return images | {"state": torch.randn(B, STATE_DIM, generator=torch.Generator().manual_seed(seed))}
+    images = {
+        name: torch.tensor(rng.integers(0, 256, (B, IMAGE, IMAGE, 3)).astype(np.uint8))
+        for name in cameras
+    }
+    return images | {
+        "state": torch.randn(B, STATE_DIM, generator=torch.Generator().manual_seed(seed))
+    }
 
-
-@pytest.mark.parametrize("cameras", [("base",), ("base", "left_wrist", "right_wrist"), ("right_wrist", "base")])
+@pytest.mark.parametrize(
+    "cameras", [("base",), ("base", "left_wrist", "right_wrist"), ("right_wrist", "base")]
+)
 def test_every_pixel_reaches_the_token_of_its_patch(cameras):
-    """By loops over cameras, rows and columns of patches, and pixels in them; cameras in the order asked for."""
+    """By loops over cameras, rows and columns of patches, and pixels in them.
+
+    Cameras in the order asked for.
+    """
     backbone = make_backbone(cameras=cameras)
     observation, one_patch = make_images(cameras), PATCH * PATCH * 3
-    backbone.patch, backbone.state = nn.Identity(), nn.Linear(STATE_DIM, one_patch)        # show what goes in
-    seen = backbone.embed_observation(observation).numpy(force=True)                                # (B, tokens, 192)
+    # show what goes in
+    backbone.patch, backbone.state = nn.Identity(), nn.Linear(STATE_DIM, one_patch)
+    # (B, tokens, 192)
+    seen = backbone.embed_observation(observation).numpy(force=True)
     assert seen.shape[1] == n_observation_tokens(cameras) == 9 * len(cameras) + 1
     side = IMAGE // PATCH
     for c, name in enumerate(cameras):
-        picture = 2 - observation[name].numpy() / 127.5                                             # (B, 24, 24, 3)
+        # (B, 24, 24, 3)
+        picture = 2 - observation[name].numpy() / 127.5
         for row in range(IMAGE):
             for column in range(IMAGE):
                 token = c * side * side + (row // PATCH) * side + column // PATCH
                 place = 3 * ((row % PATCH) * PATCH + column % PATCH)
-                np.testing.assert_allclose(seen[:, token, place:place + 3], picture[:, row, column], atol=1e-6)
-    assert seen[:, :-1].min() == 0 and seen[:, :-1].max() == 2                                      # white and black
-    torch.testing.assert_close(torch.tensor(seen[:, -1]), backbone.state(observation["state"]))     # q_t comes last
-
+                np.testing.assert_allclose(
+                    seen[:, token, place : place + 3], picture[:, row, column], atol=1e-6
+                )
+    # white and black
+    assert seen[:, :-1].min() == 0 and seen[:, :-1].max() == 2
+    # q_t comes last
+    torch.testing.assert_close(torch.tensor(seen[:, -1]), backbone.state(observation["state"]))
 
 def test_a_pixel_changes_one_token_and_no_other():
     cameras = ("base", "left_wrist")
     backbone, observation = make_backbone(cameras=cameras), make_images(cameras)
     tokens = backbone.embed_observation(observation)
-    for name, row, column, token in (("base", 0, 0, 0), ("base", 7, 8, 1), ("base", 8, 7, 3), ("base", 23, 23, 8),
-                                     ("left_wrist", 0, 23, 9 + 2), ("left_wrist", 23, 0, 9 + 6)):
+    for name, row, column, token in (
+        ("base", 0, 0, 0),
+        ("base", 7, 8, 1),
+        ("base", 8, 7, 3),
+        ("base", 23, 23, 8),
+        ("left_wrist", 0, 23, 9 + 2),
+        ("left_wrist", 23, 0, 9 + 6),
+    ):
         other = observation | {name: observation[name].clone()}
         other[name][:, row, column] = 255 - other[name][:, row, column]
-        changed = (backbone.embed_observation(other) != tokens).any(-1)                             # (B, tokens)
+        # (B, tokens)
+        changed = (backbone.embed_observation(other) != tokens).any(-1)
         assert changed.tolist() == [[i == token for i in range(19)]] * 3
-
 
 def test_with_cameras_keypoints_are_not_read_and_cameras_not_asked_for_neither():
     backbone, observation = make_backbone(cameras=("base",)), make_images(("base", "left_wrist"))
-    tokens = backbone.embed_observation({"base": observation["base"], "state": observation["state"]})
+    tokens = backbone.embed_observation(
+        {"base": observation["base"], "state": observation["state"]}
+    )
     keypoints = torch.full((3, N_KEYPOINTS, KEYPOINT_DIM), float("nan"))
     assert torch.equal(backbone.embed_observation(observation | {"keypoints": keypoints}), tokens)
-    assert not hasattr(backbone, "keypoint") and not hasattr(make_backbone(), "patch")              # no idle weights
-    with_keypoints = make_observation()                                                             # and the other way round
-    assert torch.equal(make_backbone().embed_observation(observation | with_keypoints),
-                       make_backbone().embed_observation(with_keypoints))
-
+    # no idle weights
+    assert not hasattr(backbone, "keypoint") and not hasattr(make_backbone(), "patch")
+    # and the other way round
+    with_keypoints = make_observation()
+    assert torch.equal(
+        make_backbone().embed_observation(observation | with_keypoints),
+        make_backbone().embed_observation(with_keypoints),
+    )
 
 def test_an_unknown_camera_is_refused_by_name():
-    with pytest.raises(ValueError, match="cameras: 'top', expected some of base, left_wrist, right_wrist"):
+    with pytest.raises(
+        ValueError, match="cameras: 'top', expected some of base, left_wrist, right_wrist"
+    ):
         make_backbone(cameras=("base", "top"))
-    with pytest.raises(KeyError, match="left_wrist"):                                # known, but nothing came from it
+    # known, but nothing came from it
+    with pytest.raises(KeyError, match="left_wrist"):
         make_backbone(cameras=("base", "left_wrist")).embed_observation(make_images(("base",)))
-    assert CAMERAS == DRAWN and IMAGE == SIZE and PATCHES == 9                       # those that are drawn
-
+    # those that are drawn
+    assert CAMERAS == DRAWN and IMAGE == SIZE and PATCHES == 9
 
 # ---------------------------------------------------------------- attention and masks
 
-@pytest.mark.parametrize("heads, S, T, masked", [(1, 5, 5, False), (2, 5, 5, True), (4, 3, 7, True), (3, 4, 6, False)])
+@pytest.mark.parametrize(
+    "heads, S, T, masked", [(1, 5, 5, False), (2, 5, 5, True), (4, 3, 7, True), (3, 4, 6, False)]
+)
 def test_attend_equals_pytorch(heads, S, T, masked):
     g = torch.Generator().manual_seed(S + T)
     B, D = 2, 12
@@ -179,50 +233,57 @@ def test_attend_equals_pytorch(heads, S, T, masked):
     bias = None
     if masked:
         hidden = torch.rand(B, 1, S, T, generator=g) < 0.4
-        hidden[..., 0] = False                                                                # a row sees something
+        # a row sees something
+        hidden[..., 0] = False
         bias = torch.zeros(B, 1, S, T).double().masked_fill(hidden, float("-inf"))
-    split = lambda x: x.reshape(B, -1, heads, D // heads).transpose(1, 2)
+
+    def split(x):
+        return x.reshape(B, -1, heads, D // heads).transpose(1, 2)
+
     expected = F.scaled_dot_product_attention(split(q), split(k), split(v), attn_mask=bias)
     expected = expected.transpose(1, 2).reshape(B, S, D)
     torch.testing.assert_close(attend(q, k, v, heads, bias), expected)
 
-
 def test_attend_refuses_a_width_that_heads_do_not_divide():
-    x = torch.randn(2, 9, 10)                                 # 9·10 numbers also fit into 10 steps of 3 heads of 3
+    # 9·10 numbers also fit into 10 steps of 3 heads of 3
+    x = torch.randn(2, 9, 10)
     with pytest.raises(RuntimeError):
         attend(x, x, x, 3)
-
 
 def test_block_equals_pytorch_encoder_layer():
     torch.manual_seed(0)
     width, heads = 12, 3
     block = Block(width, heads).double()
-    reference = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True,
-                                           norm_first=True).double()
+    reference = nn.TransformerEncoderLayer(
+        width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    ).double()
     with torch.no_grad():
         for p in block.norm1, block.norm2:
             p.weight.uniform_(0.5, 1.5)
         reference.self_attn.in_proj_weight.copy_(block.qkv.weight)
         reference.self_attn.in_proj_bias.copy_(block.qkv.bias)
-    for theirs, ours in [(reference.self_attn.out_proj, block.out), (reference.linear1, block.mlp[0]),
-                         (reference.linear2, block.mlp[2]), (reference.norm1, block.norm1),
-                         (reference.norm2, block.norm2)]:
+    for theirs, ours in [
+        (reference.self_attn.out_proj, block.out),
+        (reference.linear1, block.mlp[0]),
+        (reference.linear2, block.mlp[2]),
+        (reference.norm1, block.norm1),
+        (reference.norm2, block.norm2),
+    ]:
         theirs.load_state_dict(ours.state_dict())
     x, bias = torch.randn(2, 7, width).double(), prefix_lm_bias(3, 4).double()
     torch.testing.assert_close(block(x, bias), reference(x, src_mask=bias))
-
 
 @pytest.mark.parametrize("n_prefix, n_text", [(8, 17), (1, 3), (4, 0), (0, 4)])
 def test_prefix_lm_bias_equals_its_definition(n_prefix, n_text):
     bias = prefix_lm_bias(n_prefix, n_text)
     for row in range(n_prefix + n_text):
         for column in range(n_prefix + n_text):
-            if row < n_prefix:                       # the prefix sees all of the prefix and no text
+            if row < n_prefix:  # the prefix sees all of the prefix and no text
                 sees = column < n_prefix
-            else:                                    # text sees the prefix, itself and what is before it
+            # text sees the prefix, itself and what is before it
+            else:
                 sees = column <= row
             assert bias[row, column].item() == (0.0 if sees else -float("inf"))
-
 
 def test_backbone_returns_the_inputs_of_every_layer_and_the_normalised_output():
     backbone = make_backbone(layers=3)
@@ -235,16 +296,16 @@ def test_backbone_returns_the_inputs_of_every_layer_and_the_normalised_output():
     for given, block in zip(inputs, backbone.blocks):
         torch.testing.assert_close(given, x)
         x = block(x, bias)
-    norm = (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-5)
+    norm = (x - x.mean(-1, keepdim=True)) / torch.sqrt(
+        x.var(-1, unbiased=False, keepdim=True) + 1e-5
+    )
     torch.testing.assert_close(output, norm * backbone.norm.weight + backbone.norm.bias)
-
 
 def test_positions_tell_equal_tokens_apart():
     """Without positions, rows of equal tokens that all see one another would come out equal."""
     backbone = make_backbone()
     output = backbone(torch.ones(1, 6, 12).double(), None)[1][0]
     assert torch.pdist(output).min() > 1e-3
-
 
 def test_text_does_not_leak_into_the_prefix_nor_backwards():
     backbone, n_prefix, n_text = make_backbone(layers=3), 4, 5
@@ -255,13 +316,16 @@ def test_text_does_not_leak_into_the_prefix_nor_backwards():
         other = tokens.clone()
         other[:, i] += 0.5 * torch.randn(12).double()
         changed = (backbone(other, bias)[1] != output).any(-1)[0].tolist()
-        expected = [True] * (n_prefix + n_text) if i < n_prefix else [j >= i for j in range(n_prefix + n_text)]
+        expected = (
+            [True] * (n_prefix + n_text)
+            if i < n_prefix
+            else [j >= i for j in range(n_prefix + n_text)]
+        )
         assert changed == expected
-
 
 def test_batch_rows_are_independent():
     backbone, observation = make_backbone(), make_observation(4)
     output = backbone(backbone.embed_observation(observation), None)[1]
     for i in range(4):
-        one = {key: x[i:i + 1] for key, x in observation.items()}
+        one = {key: x[i : i + 1] for key, x in observation.items()}
         torch.testing.assert_close(backbone(backbone.embed_observation(one), None)[1][0], output[i])

@@ -1,259 +1,17 @@
-"""Files: what goes in comes out bit for bit, or nothing happens at all, or a ValueError says what is wrong."""
-import os
-import shutil
-from dataclasses import dataclass, replace
+"""data.py: what an episode may hold, what reaches a network of a step, where chance comes from."""
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-import data
-from backbone import KEYPOINT_DIM, N_KEYPOINTS, PROMPT_LENGTH
-from data import Episode, load_dataset, load_network, save_dataset, save_network, write_atomically
-from policy import VLA, PolicyConfig
-from value import ValueConfig, ValueFunction
-
-KINDS = {"VLA": (VLA, PolicyConfig), "ValueFunction": (ValueFunction, ValueConfig)}
-
-
-def episode(T=7, n_stages=3, seed=0, **changes):
-    """Random numbers of every magnitude, and the dtypes that `collect` and a camera produce."""
-    rng = np.random.default_rng(seed)
-    wide = rng.normal(size=(T, 6)) * 10.0 ** rng.integers(-40, 38, (T, 6))          # denormals of float32 included
-    wide[0, :2] = -0.0, np.finfo(np.float32).max
-    fields = dict(
-        task="fold_shirt", prompt="fold shirt", max_length=180,
-        observations={"state": wide.astype(np.float32), "keypoints": rng.normal(size=(T, N_KEYPOINTS, KEYPOINT_DIM)).astype(np.float32),
-                      "base": rng.integers(0, 256, (T, 5, 4, 3)).astype(np.uint8), "force": rng.normal(size=T)},
-        actions=rng.normal(size=(T, 6)).astype(np.float32),
-        subtask=np.array(["flatten shirt", "fold sleeves"])[rng.integers(0, 2, T)], intervention=rng.random(T) < 0.5,
-        success=True, stages=rng.random(n_stages) < 0.5, source="autonomous", iteration=2, metadata="slow, two mistakes")
-    return Episode(**fields | changes)
-
-
-def assert_same(one, other):
-    """Bit for bit, types included; only the width of text may grow to that of the longest."""
-    assert len(one) == len(other) and list(one.observations) == list(other.observations)
-    arrays = [(one.observations[key], other.observations[key]) for key in one.observations]
-    arrays += [(getattr(one, name), getattr(other, name)) for name in ("actions", "intervention", "stages")]
-    for a, b in arrays:
-        assert a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-    assert one.subtask.tolist() == other.subtask.tolist()
-    for name in ("task", "prompt", "max_length", "success", "source", "iteration", "metadata"):
-        a, b = getattr(one, name), getattr(other, name)
-        assert a == b and type(a) is type(b), name
-
-
-def mixture():
-    return [episode(T=7),
-            episode(T=1, seed=1, n_stages=1, task="fold_collar", prompt="fold collar up", max_length=55, success=False,
-                    subtask=np.array(["fold collar"]), source="demonstration", iteration=0, metadata=""),
-            episode(T=30, seed=2, n_stages=4, task="box", max_length=225, success=None, source="corrected")]
-
-
-@pytest.fixture
-def saved(tmp_path):
-    path = str(tmp_path / "D.npz")
-    save_dataset(mixture(), path)
-    return path
-
-
-def networks():
-    """Small ones; no weight or buffer at the value that it is made with."""
-    torch.manual_seed(0)
-    yield VLA(PolicyConfig(width=16, layers=1, expert_width=8, n_action_bins=5))
-    yield ValueFunction(ValueConfig(width=12, layers=1, n_bins=11))
-
-
-def scrambled(network):
-    for tensor in network.state_dict().values():
-        tensor.copy_(torch.rand(tensor.shape) < 0.5 if tensor.dtype == torch.bool else torch.randn(tensor.shape))
-    return network
-
-
-both = pytest.mark.parametrize("network", [scrambled(n) for n in networks()], ids=lambda n: type(n).__name__)
-
-
-# ---------------------------------------------------------------- datasets
-
-def test_a_dataset_comes_back_bit_for_bit(tmp_path):
-    path, episodes = tmp_path / "D.npz", mixture()
-    save_dataset(episodes, path)
-    loaded = load_dataset(path)
-    assert len(loaded) == 3
-    for one, other in zip(episodes, loaded):
-        assert_same(one, other)
-    assert [e.success for e in loaded] == [True, False, None]
-    save_dataset(loaded[::-1], path)                          # and once more, in another order, over the old file
-    for one, other in zip(episodes[::-1], load_dataset(path)):
-        assert_same(one, other)
-
-
-def test_numpy_bools_count_as_labels(tmp_path):
-    path = tmp_path / "D.npz"
-    save_dataset([episode(success=np.bool_(x)) for x in (True, False)], path)
-    assert [e.success for e in load_dataset(path)] == [True, False]
-
-
-def test_no_pickle_is_written(saved):
-    with np.load(saved, allow_pickle=False) as file:
-        assert all(file[name].dtype != object for name in file.files)
-
-
-@pytest.mark.parametrize("error", (OSError("disk full"), KeyboardInterrupt()))
-def test_an_interrupted_save_leaves_the_old_file_whole_and_nothing_else(saved, monkeypatch, error):
-    before = open(saved, "rb").read()
-
-    def fail_midway(path, **arrays):
-        with open(path, "wb") as file:
-            file.write(before[:100])
-        raise error
-    monkeypatch.setattr(np, "savez_compressed", fail_midway)
-    monkeypatch.setattr(np, "savez", fail_midway)
-    with pytest.raises(type(error)):
-        save_dataset([episode()], saved)
-    with pytest.raises(type(error)):
-        save_network(next(networks()), saved)
-    with pytest.raises(type(error)):                          # nor does a first save leave half a file
-        save_dataset([episode()], saved + "2.npz")
-    assert open(saved, "rb").read() == before
-    assert os.listdir(os.path.dirname(saved)) == ["D.npz"]
-
-
-def test_the_old_file_is_there_until_the_new_one_is(saved):
-    old = open(saved, "rb").read()
-
-    def write(temporary):
-        assert os.path.abspath(temporary).startswith(os.path.dirname(saved))     # one file system: the move is atomic
-        assert temporary.endswith(".npz")
-        open(temporary, "wb").write(b"new")
-        assert open(saved, "rb").read() == old
-    with open(saved, "rb") as reader:                         # who has opened the old one reads it to its end
-        write_atomically(saved, write, ".npz")
-        assert reader.read() == old
-    assert open(saved, "rb").read() == b"new" and os.listdir(os.path.dirname(saved)) == ["D.npz"]
-
-
-def test_a_path_without_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    save_dataset([episode()], "D.npz")
-    assert_same(load_dataset("D.npz")[0], episode())
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no umask")
-@pytest.mark.parametrize("umask, mode", ((0o022, 0o644), (0o002, 0o664), (0o077, 0o600)))
-def test_files_follow_the_umask(tmp_path, umask, mode):
-    old = os.umask(umask)
-    try:
-        save_dataset([episode()], tmp_path / "D.npz")
-        save_network(next(networks()), tmp_path / "V.npz")
-    finally:
-        os.umask(old)
-    assert [os.stat(tmp_path / name).st_mode & 0o777 for name in ("D.npz", "V.npz")] == [mode, mode]
-
-
-def test_an_empty_dataset_is_not_written(tmp_path):
-    with pytest.raises(ValueError, match="episodes: an empty dataset"):
-        save_dataset([], tmp_path / "D.npz")
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("change, named", [
-    (lambda o: {k: x for k, x in o.items() if k != "force"}, "observations: .* in episode 1"),     # one too few
-    (lambda o: o | {"left_wrist": o["base"]}, "observations: .*left_wrist.* in episode 1"),        # one too many
-    (lambda o: o | {"base": o["base"][:, :4]}, r"base: .*4, 4, 3"),                                # another size
-    (lambda o: o | {"state": o["state"].astype(float)}, "state: .*float64"),                       # would be cast
-], ids=("one too few", "one too many", "another size", "another dtype"))
-def test_episodes_that_see_different_things_do_not_go_into_one_file(tmp_path, change, named):
-    odd = replace(episode(), observations=change(episode().observations))
-    with pytest.raises(ValueError, match=named):
-        save_dataset([episode(), odd], tmp_path / "D.npz")
-    assert os.listdir(tmp_path) == []
-
-
-def test_actions_of_another_robot_do_not_go_into_the_same_file(tmp_path):
-    with pytest.raises(ValueError, match=r"actions: .*14"):
-        save_dataset([episode(), episode(actions=np.zeros((7, 14), np.float32))], tmp_path / "D.npz")
-
-
-# ---------------------------------------------------------------- files that are not ours, or broken
-
-def assert_refused(path, load=load_dataset):
-    """A ValueError that names the path, and no file left open, while the error is still being looked at."""
-    def n_open():
-        return len(os.listdir("/dev/fd")) if os.path.exists("/dev/fd") else 0
-    before = n_open()
-    with pytest.raises(ValueError) as error:
-        load(path)
-    assert str(path) in str(error.value)
-    assert n_open() <= before
-
-
-def load_any(path):
-    return load_network(path, KINDS)
-
-
-@pytest.mark.parametrize("part", np.linspace(0, 0.999, 12))
-def test_a_truncated_dataset(saved, part):
-    content = open(saved, "rb").read()
-    open(saved, "wb").write(content[:int(part * len(content))])
-    assert_refused(saved)
-
-
-def test_a_flipped_byte(saved):
-    with np.load(saved) as file:
-        name = "observations/keypoints.npy"
-        start = file.zip.getinfo(name).header_offset + len(name) + 300
-    content = bytearray(open(saved, "rb").read())
-    content[start] ^= 0x40
-    open(saved, "wb").write(content)
-    assert_refused(saved)
-
-
-def test_foreign_files(tmp_path):
-    np.savez(tmp_path / "foreign.npz", x=np.arange(3))
-    np.save(tmp_path / "foreign.npy", np.arange(3))
-    (tmp_path / "text.npz").write_text("not a dataset")
-    save_network(next(networks()), tmp_path / "network.npz")
-    for name in os.listdir(tmp_path):
-        assert_refused(tmp_path / name)
-    with pytest.raises(FileNotFoundError):
-        load_dataset(tmp_path / "none.npz")
-
-
-class Trap:
-    """What a malicious pickle does when it is loaded."""
-    def __reduce__(self):
-        return os.mkdir, ("sprung",)
-
-
-@pytest.mark.parametrize("change", [
-    dict(subtask=np.array([Trap()] * 38, object)),             # pickled objects in a file that is fine otherwise
-    dict(actions=np.full((38, 6), np.nan, np.float32)),
-    dict(actions=np.zeros((37, 6), np.float32)),
-    dict(source=np.array(["autonomous", "dreamt", "corrected"])),
-    dict(lengths=np.zeros(0, int)),                            # no episodes
-    dict(lengths=np.array([7, 1, 29])),                        # a step belongs to nobody
-    dict(lengths=np.array([8, 0, 30])),                        # an episode without steps
-])
-def test_contents_that_cannot_be(saved, change, monkeypatch):
-    with np.load(saved) as file:
-        arrays = {name: file[name] for name in file.files}
-    monkeypatch.chdir(os.path.dirname(saved))
-    np.savez(saved, **arrays)
-    assert len(load_dataset(saved)) == 3
-    np.savez(saved, **arrays | change)
-    assert_refused(saved)
-    assert not os.path.exists("sprung")
-
-
-@pytest.mark.parametrize("missing", (*data.PER_STEP, *data.PER_EPISODE, "success", "stages", "n_stages", "lengths"))
-def test_a_missing_array(saved, missing):
-    with np.load(saved) as file:
-        arrays = {name: file[name] for name in file.files if name != missing}
-    np.savez(saved, **arrays)
-    assert_refused(saved)
-
+from backbone import PROMPT_LENGTH
+from data import draw_prompts, episode_seeds, generator, perceive, stack_steps, stream, web_batches
+from helpers import described, episode, pictured, wide_episode, words
+from policy import PolicyConfig
+from settings import Settings
+from sim_tasks import questions
+from sim_tasks.cameras import cameras as photograph
 
 # ---------------------------------------------------------------- episodes
 
@@ -262,19 +20,18 @@ def spoiled(array, value, at):
     array[at] = value
     return array
 
-
 @pytest.mark.parametrize("bad", (np.nan, np.inf, -np.inf))
 def test_numbers_that_are_not_finite_are_refused(bad):
-    good = episode()
+    good = wide_episode()
     with pytest.raises(ValueError, match="actions: not finite at step 4"):
         replace(good, actions=spoiled(good.actions, bad, (4, 2)))
     for key, at in (("state", (6, 5)), ("keypoints", (6, 0, 16))):
         with pytest.raises(ValueError, match=f"{key}: not finite at step 6"):
-            replace(good, observations=good.observations | {key: spoiled(good.observations[key], bad, at)})
-
+            bad_array = spoiled(good.observations[key], bad, at)
+            replace(good, observations=good.observations | {key: bad_array})
 
 def test_unequal_lengths_are_refused():
-    good = episode()
+    good = wide_episode()
     for name in ("subtask", "intervention"):
         with pytest.raises(ValueError, match=f"{name}: 6 steps, expected 7"):
             replace(good, **{name: getattr(good, name)[:6]})
@@ -283,86 +40,132 @@ def test_unequal_lengths_are_refused():
         with pytest.raises(ValueError, match=f"{key}: 14 steps, expected 7"):
             replace(good, observations=good.observations | {key: longer})
 
-
 def test_unknown_sources_and_episodes_without_steps_are_refused():
     with pytest.raises(ValueError, match="source: 'human', expected one of"):
-        episode(source="human")
+        wide_episode(source="human")
     with pytest.raises(ValueError, match="actions: 0 steps"):
-        episode(T=1, actions=np.zeros((0, 6)))
+        wide_episode(T=1, actions=np.zeros((0, 6)))
 
+# ---------------------------------------------------------------- chance
 
-# ---------------------------------------------------------------- networks
+def test_seeds_of_different_purposes_do_not_meet():
+    purposes = ["evaluation", "autonomous 1", "autonomous 2", "held out 1"]
+    purposes += ["sft fold_shirt", "pretraining fold_shirt"]
+    drawn = [set(episode_seeds(seed, purpose, 500)) for seed in (0, 1) for purpose in purposes]
+    assert len(set.union(*drawn)) == 500 * len(drawn)
+    assert episode_seeds(0, "evaluation", 5) == episode_seeds(0, "evaluation", 500)[:5]
+    # A generator begins where the seeds do.
+    first = torch.Generator().manual_seed(episode_seeds(3, "x", 1)[0])
+    assert torch.equal(torch.rand(9, generator=first), torch.rand(9, generator=generator(3, "x")))
 
-@both
-def test_a_network_comes_back_bit_for_bit(tmp_path, network):
-    path, log = tmp_path / "net.npz", [{"step": 1, "loss": 0.1 + 0.2}, None, "β"]
-    save_network(network.train(), path, log)
-    loaded, read = load_network(path, KINDS)
-    assert type(loaded) is type(network) and loaded.config == network.config and read == log
-    assert not loaded.training                                            # ready to act
-    weights = loaded.state_dict()
-    assert set(weights) == set(network.state_dict())
-    for name, tensor in network.state_dict().items():
-        assert weights[name].dtype == tensor.dtype, name
-        assert weights[name].numpy().tobytes() == tensor.numpy().tobytes(), name
+# ---------------------------------------------------------------- steps as tensors
 
+def test_chunks_are_the_coming_actions_of_the_same_episode():
+    data = [episode(11, seed=0), episode(3, seed=1)]
+    H = PolicyConfig().horizon
+    steps = stack_steps(data, horizon=H)
+    row = 0
+    for e in data:
+        for t in range(len(e)):
+            expected = [e.actions[min(t + h, len(e) - 1)] for h in range(H)]
+            assert np.array_equal(steps["actions"][row].numpy(), expected)
+            assert np.array_equal(steps["state"][row].numpy(), e.observations["state"][t])
+            row += 1
+    assert row == len(steps["actions"])
+    without = stack_steps(data)  # V needs no chunks
+    assert set(without) == set(steps) - {"actions"}
+    assert all(torch.equal(x, steps[name]) for name, x in without.items())
 
-def test_a_loaded_value_function_says_the_same(tmp_path):
-    network = scrambled(list(networks())[1]).eval()
-    save_network(network, tmp_path / "V.npz")
-    g = torch.Generator().manual_seed(1)
-    seen = {"state": torch.randn(9, 6, generator=g), "keypoints": torch.randn(9, N_KEYPOINTS, KEYPOINT_DIM, generator=g)}
-    prompt = torch.randint(0, 9, (9, PROMPT_LENGTH), generator=g)
-    assert torch.equal(load_any(tmp_path / "V.npz")[0](seen, prompt), network(seen, prompt))
+def test_empty_dataset_is_refused():
+    with pytest.raises(ValueError, match="empty dataset"):
+        stack_steps([])
 
+def test_perceive_gives_keypoints_or_pictures():
+    pairs = questions.questions(5, 0)
+    observation = {"state": pairs["state"], "keypoints": pairs["keypoints"], "more": 1}
+    assert set(perceive(observation)) == {"state", "keypoints"}
+    seen = perceive(observation, ("left_wrist", "base"))
+    assert list(seen) == ["state", "left_wrist", "base"]
+    pictures = photograph(pairs["state"], pairs["keypoints"])
+    for name in ("left_wrist", "base"):
+        assert seen[name].dtype == np.uint8 and np.array_equal(seen[name], pictures[name])
 
-@both
-def test_a_truncated_network(tmp_path, network):
-    save_network(network, tmp_path / "whole.npz")
-    content = (tmp_path / "whole.npz").read_bytes()
-    for part in np.linspace(0, 0.999, 9):
-        (tmp_path / "net.npz").write_bytes(content[:int(part * len(content))])
-        assert_refused(tmp_path / "net.npz", load_any)
+def test_steps_come_with_the_pictures_of_their_own_moment():
+    data = [pictured(4, 0), pictured(3, 1)]
+    steps = stack_steps(data, cameras=("right_wrist",))
+    assert "keypoints" not in steps and "base" not in steps
+    alone = []
+    for e in data:
+        for t in range(len(e)):
+            scene = {name: x[t : t + 1] for name, x in e.observations.items()}
+            alone.append(photograph(**scene)["right_wrist"][0])
+    assert np.array_equal(steps["right_wrist"].numpy(), alone)
 
+# ---------------------------------------------------------------- metadata in the prompt (Sec. V-A)
 
-@both
-@pytest.mark.parametrize("change", [
-    dict(kind=np.array("Transformer")),
-    dict(config=np.array('{"width": 16, "depth": 3}')),                   # a setting that we do not have
-    dict(config=np.array('{"width": 24, "layers": 1}')),                  # weights of another size
-    dict(config=np.array("{")),
-    dict(log=np.array(Trap(), object)),
-    {"weights/backbone.norm.weight": np.zeros(3, np.float32)},            # wrong shape
-    {"weights/backbone.extra": np.zeros(3, np.float32)},
-    {"weights/backbone.norm.weight": None},                               # missing
-    {"kind": None}, {"config": None}, {"log": None},
-])
-def test_networks_that_do_not_fit(tmp_path, network, change, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = str(tmp_path / "net.npz")
-    save_network(network, path)
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
-    assert load_any(path)[1] is None
-    np.savez(path, **{name: x for name, x in (arrays | change).items() if x is not None})
-    assert_refused(path, load_any)
-    assert not os.path.exists("sprung")
+def test_steps_carry_their_prompt_with_and_without_metadata():
+    data = [described(3, "fast careful", 0), described(2, "", 1)]
+    data.append(described(4, "slow", 2, prompt="build box"))
+    steps = stack_steps(data)
+    prompts = ["fold collar up"] * 5 + ["build box"] * 4
+    s = ["fold collar up fast careful"] * 3 + ["fold collar up"] * 2 + ["build box slow"] * 4
+    assert [words(ids) for ids in steps["prompt"].tolist()] == prompts
+    assert [words(ids) for ids in steps["described"].tolist()] == s
+    with pytest.raises(ValueError, match=r"unknown words \['hasty'\]"):
+        stack_steps([described(3, "hasty", 0)])
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3, 1.0])
+def test_metadata_are_dropped_as_often_as_asked_and_nothing_else_is_touched(dropout):
+    n, g = 20_000, torch.Generator().manual_seed(0)
+    plain = torch.randint(0, 9, (n, PROMPT_LENGTH))
+    with_s = torch.randint(10, 19, (n, PROMPT_LENGTH))
+    rest = {"described": with_s, "state": torch.randn(n, 6), "positive": torch.rand(n) < 0.5}
+    kept = {key: x.clone() for key, x in rest.items()}
+    batch = {"prompt": plain} | rest
+    draw_prompts(batch, dropout, g)
+    dropped = (batch["prompt"] == plain).all(1)
+    # whole rows, one or the other
+    assert torch.equal(batch["prompt"], torch.where(dropped[:, None], plain, with_s))
+    assert abs(dropped.float().mean() - dropout) <= 4 * (dropout * (1 - dropout) / n) ** 0.5
+    assert all(torch.equal(batch[key], x) for key, x in kept.items())
+    assert set(batch) == {"prompt", *kept}
+    # whether it is dropped has nothing to do with the rest
+    if 0 < dropout < 1:
+        assert abs(np.corrcoef(dropped, rest["positive"])[0, 1]) < 4 / n**0.5
 
-def test_foreign_files_are_no_networks(saved, tmp_path):
-    (tmp_path / "text.npz").write_text("not a network")
-    shutil.copy(saved, tmp_path / "dataset.npz")
-    for name in ("text.npz", "dataset.npz"):
-        assert_refused(tmp_path / name, load_any)
-    with pytest.raises(FileNotFoundError):
-        load_any(tmp_path / "none.npz")
+# ---------------------------------------------------------------- web questions among the batches
 
+@pytest.mark.parametrize(
+    "share, size, n", [(0.25, 32, 8), (1.0, 8, 8), (2.0, 5, 10), (0.0, 32, None), (0.01, 8, None)]
+)
+def test_web_batches_have_their_share(few_questions, share, size, n):
+    draw = web_batches(Settings(web=share), (), size, "x")
+    assert draw is None if n is None else all(len(x) == n for x in draw().values())
 
-def test_an_error_without_words_is_still_reported(tmp_path):
-    @dataclass
-    class Silent:
-        def __post_init__(self):
-            raise MemoryError
-    save_network(next(networks()), tmp_path / "net.npz")
-    with pytest.raises(ValueError, match="net.npz.*MemoryError"):
-        load_network(tmp_path / "net.npz", {"VLA": (VLA, lambda **config: Silent())})
+@pytest.mark.parametrize("cameras", [(), ("base",)])
+def test_web_batches_hold_true_answers_to_their_questions(few_questions, cameras):
+    s = Settings(seed=3, web=1.0)
+    draw = web_batches(s, cameras, 64, "x")
+    batches = [draw() for _ in range(3)]
+    assert set(batches[0]) == {"state", "question", "answer", *(cameras or ("keypoints",))}
+    # every question about every scene of the pool, from which draw() took some
+    pool = questions.questions(300, int(stream(3, "x").generate_state(1)[0]))
+    truth = questions.answers(pool["state"], pool["keypoints"])
+    where = {tuple(row): i for i, row in enumerate(pool["state"].tolist())}
+    pictures = photograph(pool["state"], pool["keypoints"])
+    used = set()
+    for batch in batches:
+        for j in range(64):
+            i = where[tuple(batch["state"][j].tolist())]
+            question = words(batch["question"][j].tolist())
+            assert truth[question][i] == words(batch["answer"][j].tolist())
+            seen = pictures["base"] if cameras else pool["keypoints"]
+            assert np.array_equal(batch[cameras[0] if cameras else "keypoints"][j].numpy(), seen[i])
+            used.add(i)
+    assert len(used) > 110  # of 192 draws from 300: 142 expected
+    again = web_batches(s, cameras, 64, "x")
+    # (seed, purpose) say all
+    assert all(torch.equal(again()["state"], b["state"]) for b in batches)
+    another = replace(s, seed=4)
+    for other in (web_batches(s, cameras, 64, "y"), web_batches(another, cameras, 64, "x")):
+        assert not torch.equal(other()["state"], batches[0]["state"])

@@ -1,4 +1,4 @@
-"""An example of hidden tests: the file tests/parameters.py with other numbers.  Yours should stay out of public places."""
+"""An example of hidden tests: tests/parameters.py with other numbers.  Keep yours to yourself."""
 SEED = 7
 N_BINS = (3, 26, 101)
 LENGTHS = (2, 9, 17)
@@ -19,6 +19,5 @@ MAX_WEIGHT = 5.0
 EPSILONS = (0.02, 0.15)
 ALPHA = 2.0
 ITERATIONS = 2
-BETA = 1.7
 TOKENS = 3.0
 EPISODES = (11, 5)

@@ -1,0 +1,1 @@
+"""Figures, claims and ablations of the paper, measured on the toy: `python -m reproduce --help`."""

@@ -1,0 +1,233 @@
+"""The claims of the paper, each with our measure, our figures and a grade.
+
+A grade is a rule, not an opinion: every claim is a list of conditions (`reproduce.rules`), and the
+grade says how many are met.  `python -m reproduce claims` makes results/claims.md from the
+results that are there.
+"""
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab.files import write_text
+from reproduce import rules
+from reproduce.extraction import METHODS
+from reproduce.options import ALL_TASKS, RESULTS
+from reproduce.stages import FIG7_TASKS
+
+def grade(n_met, n):
+    """One of five: all, more than two thirds, from one third on, some, none of the conditions."""
+    if n_met == n:
+        return "reproduced"
+    if 3 * n_met > 2 * n:
+        return "mostly"
+    if 3 * n_met >= n:
+        return "mixed"
+    return "mostly not" if n_met > 0 else "not"
+
+@dataclass
+class Claim:
+    """One claim, and how it is judged."""
+
+    paper: str  # its words, in one sentence
+    result: str  # which of results/*.json it is judged by
+    command: str  # what makes that file
+    measure: str
+    rule: Callable  # rows of the result -> `rules.Finding`
+    explained: str  # the grade that `why` explains; beside another one it does not stand
+    why: str  # as far as we can tell from rollouts and figures
+    more: str = ""  # more of the paper's words
+    needs: tuple = ()  # parts of the result without which it is not judged
+
+
+CLAIMS = {
+    "C1": Claim(
+        "throughput “more than doubles on the diverse laundry folding and espresso tasks”",
+        "fig7", "fig7",
+        "last iteration over offline RL + SFT: ≥ 2",
+        rules.hard_tasks_double, "mixed",
+        "FoldDiverse starts from 20 % success and can gain a multiple. Espresso starts from 64 %, "
+        "where × 2 takes speed, too. What guidance adds in speed there it loses in failures.",
+        needs=("fold_diverse", "espresso"),
+    ),
+    "C2": Claim(
+        "“the rate of failure reduces by about a factor of two”",
+        "fig7", "fig7",
+        "failures of the last iteration over those of offline RL + SFT: ≤ ½",
+        rules.failures_halve, "reproduced",
+        "The operator at their best nearly always succeeds. For nearly every action that fails the "
+        "data hold a better one, and V tells them apart.",
+        needs=FIG7_TASKS,
+    ),
+    "C3": Claim(
+        "“Each stage of RECAP improves performance”",
+        "fig7", "fig7",
+        "throughput: every interval above 1",
+        rules.every_stage_improves, "mostly",
+        "Each stage improves on the one before, on Espresso the first not significantly (× 2.20 "
+        "[0.68, 7.11]). But which pre-training SFT starts from matters little: 1 to 4 %. "
+        "Pre-training is small here, and what SFT shows decides.",
+        more="offline RL + SFT “outperforms standard SFT”",
+        needs=FIG7_TASKS,
+    ),
+    "C4": Claim(
+        "laundry: “steady improvement yielding an overall 50% improvement in throughput”",
+        "fig9", "fig9",
+        "autonomous data only, 10 % positive: throughput ≥ 1.5 of offline RL + SFT; the second "
+        "iteration over the first: interval above 1; success ≥ 90 %",
+        rules.easy_laundry, "mixed",
+        "All of it comes with the first iteration. The second adds nothing that five seeds can "
+        "show.",
+        more="the first iteration “raises the success rate to over 90%”",
+        needs=("fold_shirt",),
+    ),
+    "C5": Claim(
+        "box: “more data is needed …, but after the second iteration we see a ×2 improvement”",
+        "fig9", "fig9",
+        "last iteration over offline RL + SFT: ≥ 2; over the first: interval above 1; success in "
+        "every stage, reached after those before it: intervals above 0",
+        rules.box_improves, "mixed",
+        "Nearly all failures of SFT are in the last stage, and so is nearly all that is gained. In "
+        "the first, 99.6 % succeed before. Most comes with the first iteration.",
+        more="“the most consistent (and highest) success across all subtasks”",
+        needs=("box",),
+    ),
+    "C6": Claim(
+        "“by far the highest throughput … compared to AWR and PPO”",
+        "fig11", "fig11",
+        "same data (with corrections), same steps: × 1.5 of the best AWR and of the best PPO; "
+        "neither significantly above offline RL + SFT (interval); AWR's success ≥ 90 %; at a tenth "
+        "of the learning rate (at the full one PPO always fails) ε = 0.01 keeps 90 % of the "
+        "throughput of the network it starts from, ε = 1 does not",
+        rules.beats_awr_and_ppo, "mostly not",
+        "Whether an action was good shows within a second here. So whatever prefers high "
+        "advantages learns the good ones, and imitation of the positive steps alone is better than "
+        "RECAP at β = 1. PPO is mostly the better the weaker its penalty. Without any (ε = inf, a "
+        "policy gradient at 3 % of the learning rate) it is as fast as RECAP at β = 1, but not as "
+        "safe, and not on every seed. It starts far from the policy that collected the data: from "
+        "imitation of them it comes level with AWR (ε = 100) and with guided RECAP (ε = inf; "
+        "`ablation start`). A lower learning rate keeps it from ruin, not a smaller ε.",
+        more="AWR and PPO “struggle to improve over” offline RL + SFT; AWR has “a reasonable "
+        "success rate” but is “much slower”; PPO needs “a small trust-region constraint”",
+        needs=METHODS,
+    ),
+    "C7": Claim(
+        "a failure mode is removed: “a policy that succeeds 97% of the time”",
+        "fig12", "fig12",
+        "FoldCollar, two iterations without corrections: success ≥ 97 %; episodes that end in the "
+        "failure mode (or a drop) ≤ 3 %",
+        rules.failure_mode_removed, "mixed",
+        "The failure mode is gone. Most of what is left of the failures runs out of time. With "
+        "guidance 97 % are reached.",
+    ),
+    "C8": Claim(
+        "the value function “correctly identifies mistakes”",
+        "fig4", "fig4",
+        "AUC (0.5: chance) of V(o_t) − V(o_t+1) for each kind in the simulator's record, what ends "
+        "an episode left out: ≥ 0.8 on all tasks",
+        rules.drops_at_mistakes, "mostly not",
+        "V drops at the careless grasp. A slip, or a let-go before it, follows from that grasp: a "
+        "calibrated V has nothing left to lose there, so this rule asks more than a good V can "
+        "give. A well held item let go at the wrong place is rare, and seen, but on FoldCollar. "
+        "There V is calibrated at the let-go, too: it dropped before, at the turn the wrong way.",
+        needs=ALL_TASKS,
+    ),
+    "C9": Claim(
+        "“moderate settings (e.g. β ∈ [1.5, 2.5])” are useful, high ones push actions “towards the "
+        "boundaries of its learned support”",
+        "cfg", "cfg",
+        "throughput at β = 1.5 over that at 1: interval above 1; share of numbers outside the "
+        "data's 99 %: at β = 5 over twice that at 1",
+        rules.moderate_guidance, "mostly",
+        "What the positive steps have in common, speed above all, is exaggerated until it leaves "
+        "the data. On Espresso, where haste spills, what is gained in speed is lost in failures.",
+        needs=ALL_TASKS,
+    ),
+    "C10": Claim(
+        "“even one iteration often leads to significantly improved results”",
+        "fig7", "fig7",
+        "first iteration over offline RL + SFT: intervals above 1",
+        rules.one_iteration, "reproduced",
+        "One round of data and labels brings most of what two bring.",
+        needs=FIG7_TASKS,
+    ),
+    "C11": Claim(
+        "corrections “serve more to fix large mistakes”",
+        "ablation_corrections", "ablation corrections",
+        "150 autonomous and 50 corrected episodes: failures over those of 200 autonomous ones, "
+        "interval below 1; throughput over that of 10 autonomous and 190 corrected ones, interval "
+        "above 1",
+        rules.corrections, "mixed",
+        "Corrections remove failures. But the more episodes are corrected, the faster the policy, "
+        "too: the scripted operator helps smoothly and at once, while “intervening during "
+        "autonomous execution is a disruptive event” for a person.",
+        more="the details, such as speed, come from “autonomous data”",
+    ),
+}  # fmt: skip
+
+HEAD = """\
+Every claim is a list of conditions, and its grade says how many are met: *reproduced* all,
+*mostly* more than two thirds, *mixed* one third to two thirds, *mostly not* fewer, *not* none.
+Ratios are of throughput to offline RL + SFT at β = 1, unless the row says otherwise.
+The details of each claim are folded below the table.
+
+| | the paper | here | grade |
+|---|---|---|---|
+"""
+
+def judged(claim, result):
+    """(finding or None, grade in words) of one claim.
+
+    result: {"seeds", "rows"} or None.  Fewer than three seeds are not judged.
+    """
+    if result is None or not set(claim.needs) <= set(result["rows"]):
+        return None, "not measured"
+    finding = claim.rule(result["rows"])
+    if len(result["seeds"]) < 3:
+        return finding, "too few seeds"
+    return finding, grade(sum(finding.met.values()), len(finding.met))
+
+def report(read):
+    """The table and the details, in Markdown.
+
+    read: callable, name of a result -> {"seeds", "rows"} or None.
+    """
+    rows = []
+    details = []
+    for number, claim in CLAIMS.items():
+        result = read(claim.result)
+        finding, word = judged(claim, result)
+        if finding is None:
+            short = f"`python -m reproduce {claim.command}` makes it."
+            rows.append(f"| {number} | {claim.paper} | {short} | **{word}** |")
+            continue
+        if word != "too few seeds":
+            count = f" ({sum(finding.met.values())} of {len(finding.met)})"
+        else:
+            count = ""
+        rows.append(f"| {number} | {claim.paper} | {finding.short} | **{word}{count}** |")
+        details.append(details_of(number, claim, result, finding, word))
+    return HEAD + "\n".join(rows) + "\n\n" + "\n\n".join(details) + "\n"
+
+def details_of(number, claim, result, finding, word):
+    """One folded block."""
+    conditions = []
+    for condition, met in finding.met.items():
+        conditions.append(f"{condition}: {'yes' if met else '**no**'}")
+    seeds = ", ".join(str(seed) for seed in result["seeds"])
+    lines = [f"<details><summary>{number}: {word}</summary>\n"]
+    if claim.more:
+        lines.append(f"- The paper, too: {claim.more}")
+    lines.append(f"- Measure: {claim.measure}")
+    lines.append(f"- Conditions: {'; '.join(conditions)}")
+    lines.append(f"- Figures (95 % interval, or ± s.e., over seeds): {finding.figures}")
+    lines.append(f"- Seeds {seeds}; `python -m reproduce {claim.command}`")
+    if word == claim.explained:
+        lines.append(f"- Why: {claim.why}")
+    lines.append("\n</details>")
+    return "\n".join(lines)
+
+def write_claims(o):
+    """results/claims.md, from the results that are there."""
+    text = report(o.read)
+    write_text(os.path.join(o.folder(RESULTS), "claims.md"), text)
+    print(text)

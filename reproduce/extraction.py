@@ -1,0 +1,227 @@
+"""Fig. 11: other ways to extract a policy from the same data; when the order holds (map, start)."""
+import copy
+import math
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from baselines import awr_loss, awr_weights, plain_loss, ppo_loss
+from lab.files import load_dataset
+from labels import label, step_advantages
+from recap import train_policy
+from reproduce import plots
+from reproduce.cache import data_of, folder_of, make_runs, network_of
+from reproduce.stages import settings_for
+from reproduce.statistics import best_of, gain, row_of, rows_of, spread, table
+from value import predict_values
+
+# ---------------------------------------------------------------- the methods
+
+# AWR's T, in standard deviations of A, by what A is taken from (`methods`).  On FoldShirt the
+# effective number of steps is 51, 40, 34, 30 and 42 % from the mean, and 4, 4, 6, 34 and 82 %
+# from the 95 % quantile (RECAP calls a fifth positive).
+TEMPERATURES = {"mean": (0.1, 0.2, 0.3, 0.5, 1.0), "q95": (0.1, 0.3, 0.5, 1.0, 2.0)}
+# PPO's ε (paper: 0.01; inf: no penalty), by the share of the others' learning rate.  At the full
+# rate PPO ruins the policy, and where r is near 0 Eq. 11 has next to no gradient that leads back.
+PPO = {
+    1.0: (0.01, 1.0),
+    0.3: (100.0,),
+    0.1: (0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0, 10_000.0, math.inf),
+    0.03: (1.0, 100.0, 1000.0, 10_000.0, 100_000.0, math.inf),
+    0.01: (1000.0, math.inf),
+}
+
+def methods(A, positive, success, reference):
+    """{name: keyword arguments of `recap.train_policy`}, and "rate", a share of the learning rate.
+
+    A: advantages of all steps, a tensor (M,).  positive, success: bool (M,), per step.
+    reference: π_ref of PPO.
+
+    AWR's weights are of A less its mean, as in [68], or less its 95 % quantile.  In exp(A / T)
+    scaled to mean 1 the shift changes nothing but where the clip lies.  From the mean the best
+    steps share the largest weight; the smaller T is, the more of them do.  From the quantile it is
+    T that sets them apart, and a handful gets nearly all.
+    """
+    found = {
+        "imitation": {"loss": plain_loss},
+        "filtered imitation": {"loss": plain_loss, "drawn": success},
+        "positives only": {"loss": plain_loss, "drawn": positive},
+    }
+    zero = {"mean": A.mean(), "q95": A.quantile(0.95)}
+    for name, temperatures in TEMPERATURES.items():
+        for T in temperatures:
+            weight = awr_weights((A - zero[name]) / A.std(), T)  # (M,)
+            columns = {"weight": weight / weight.mean()}
+            found[f"AWR T={T:g} {name}"] = {"loss": awr_loss, "columns": columns}
+    for rate, sizes in PPO.items():
+        for size in sizes:
+            loss = partial(ppo_loss, reference=reference, epsilon_ar=size, epsilon_flow=size)
+            arguments = {"loss": loss, "columns": {"advantage": A}, "rate": rate}
+            found[f"PPO ε={size:g} rate×{rate:g}"] = arguments
+    return found
+
+
+METHODS = tuple(methods(torch.arange(2.0), None, None, None))
+
+def file_of(name, start="supervised_pre"):
+    """What a method's evaluation is called in a run's folder.  start: see `extract`."""
+    end = "" if start == "supervised_pre" else f"_from_{start}"
+    return name.replace(" ", "_") + end
+
+def extract(run, names, starts=("supervised_pre",)):
+    """The methods `names` on the data and labels of a run's last iteration.
+
+    run: finished.  starts: names of networks of the run, from each of which training starts.
+    As many steps as RECAP's.  Each leaves eval_NAME_beta1.json in the run's folder.
+    """
+    s = run.settings
+    K = s.iterations
+    D = data_of(run.out, K)
+    values = predict_values(network_of(run.out, f"V_{K}"), D)
+    A = np.concatenate(step_advantages(values, D, s, K))
+    A = torch.as_tensor(A, dtype=torch.float32)  # (M,)
+    positive = np.concatenate(label(values, D, s, K))  # (M,)
+    success = np.concatenate([np.full(len(e), e.success) for e in D])  # (M,)
+    for start in starts:
+        network = network_of(run.out, start)
+        reference = copy.deepcopy(network).requires_grad_(False)
+        known = methods(A, positive, success, reference)
+        for name in [name for name in known if name in names]:
+            arguments = known[name]
+            rate = arguments.pop("rate", 1.0)
+            slower = replace(s, fine_tuning_rate=s.fine_tuning_rate * rate)
+            train = partial(train_policy, **arguments)
+            file = file_of(name, start)
+            begin = copy.deepcopy(network)
+            # No I: none of these networks is shown the indicator.
+            pi = run.keep(f"baseline_{file}", train, begin, D, None, slower, s.policy_steps)
+            run.evaluate(file, pi, indicator=None)
+
+def fig11(o):
+    """Fig. 11: policies from the same data.  T and ε are swept on every seed, all are shown."""
+    names = o.parts(METHODS, "fig11")
+    group = [settings_for("fold_shirt", seed, o.quick) for seed in o.seeds]
+    folders = make_runs(group, o.jobs, partial(extract, names=names))
+    s = group[0]
+    last = f"recap_{s.iterations}"
+    shown = [("supervised", 1.0), ("supervised_sft", 1.0), ("offline_rl_sft", 1.0)]
+    stages = rows_of(folders, [*shown, (last, 1.0), (last, s.beta)])
+    rows = stages | {name: row_of(folders, file_of(name)) for name in names}
+    print(o.header(s.evaluation_episodes))
+    print(table(rows, base="offline_rl_sft β=1"))
+    accuracy = [f"{name} {np.mean(row['subtask_accuracy']):.3f}" for name, row in rows.items()]
+    print("subtask accuracy: " + ", ".join(accuracy))
+    kept = o.keep("fig11", rows)
+    drawn = {name: kept[name] for name in (*stages, *METHODS) if name in kept}
+    o.draw("fig11", plots.bars, {"fold_shirt": drawn})
+
+# ---------------------------------------------------------------- when the order of Fig. 11 holds
+
+# AWR at what is best in Fig. 11, from the mean and from the quantile, and at another T; PPO within
+# 4 % of its best with a penalty, and at its best, which has none.
+MAPPED = (
+    "filtered imitation", "positives only", "AWR T=0.2 mean", "AWR T=0.3 q95", "AWR T=1 q95",
+    "PPO ε=10000 rate×0.03", "PPO ε=inf rate×0.03",
+)  # fmt: skip
+# One thing at a time changed from the base point, the worst data last.  After 20 steps of SFT, in
+# the place of 700, π⁰ succeeds in 47 ± 7 % of the episodes.  (After fewer, the first steps of
+# AdamW, at the full rate, would have broken it.)
+POINTS = {
+    "base": {},
+    "1000 gradient steps": dict(policy_steps=1000),
+    "7000 gradient steps": dict(policy_steps=7000),
+    "50 episodes collected": dict(autonomous=38, corrected=12),
+    "600 episodes collected": dict(autonomous=450, corrected=150),
+    # as in Fig. 9, and in the paper's Fig. 11
+    "none corrected, 10 % positive": dict(autonomous=200, corrected=0, positive=0.1),
+    "pre-trained on the target alone": dict(pretraining_tasks="fold_shirt"),
+    "20 steps of SFT": dict(sft_steps=20),
+    "20 steps of SFT, none of 600 corrected": dict(sft_steps=20, autonomous=600, corrected=0),
+}
+
+def map_settings(seed, quick, **change):
+    """Of the base point; more in `change`."""
+    base = dict(iterations=1, evaluation_episodes=500)
+    return settings_for("fold_shirt", seed, quick, **(base | change))
+
+def map_of_methods(o):
+    """The methods of Fig. 11 at every point of POINTS, beside the best AWR there.
+
+    The best T of AWR is chosen by the very episodes that are shown, which favours AWR a little.
+    """
+    points = o.parts(tuple(POINTS), "map")
+    if o.quick and not o.only:
+        points = points[::3]
+    groups = {}
+    everything = []
+    for point in points:
+        groups[point] = [map_settings(seed, o.quick, **POINTS[point]) for seed in o.seeds]
+        everything += groups[point]
+    make_runs(everything, o.jobs, partial(extract, names=MAPPED))
+
+    result = {}
+    for point, group in groups.items():
+        result[point] = row_of_point(point, group)
+        print(f"\n{result[point]['label']}; {o.header(group[0].evaluation_episodes)}")
+        rows = result[point]["rows"]
+        print(table(rows, base=best_of(rows, "AWR")))
+
+    ours = (f"recap_1 β={map_settings(0, o.quick).beta:g}", "recap_1 β=1")
+    drawn = {}
+    for x in o.keep("map", result).values():
+        rows = x["rows"]
+        best = best_of(rows, "AWR")
+        shown = [name for name in (*ours, *MAPPED) if name in rows]
+        drawn[x["label"]] = {name: gain(rows, name, best) for name in shown}
+    n = len(o.seeds)
+    title = "throughput relative to the best AWR, "
+    if n > 1:
+        title += f"95 % interval over n = {n} seeds; filled: it excludes 1"
+    else:
+        title += "n = 1 seed: no interval"
+    o.draw("map", plots.ratios, drawn, title)
+
+def row_of_point(point, group):
+    """{"label", "failed", "rows"} of one point.  group: its settings, one per seed."""
+    s = group[0]
+    folders = [folder_of(settings) for settings in group]
+    shown = [("supervised_sft", 1.0), ("offline_rl_sft", 1.0)]
+    rows = rows_of(folders, [*shown, ("recap_1", 1.0), ("recap_1", s.beta)])
+    rows |= {name: row_of(folders, file_of(name)) for name in MAPPED}
+    failed = []
+    for folder in folders:
+        collected = load_dataset(f"{folder}/D_1.npz")
+        failed.append(np.mean([not e.success for e in collected]))
+    failed = spread(failed)
+    share = f"{100 * failed['mean']:.0f} % failed"
+    count = f"{s.autonomous} + {s.corrected} corrected, {share}; {s.policy_steps} steps"
+    label = f"{point}\n{count}\n1: {best_of(rows, 'AWR')}"
+    return {"label": label, "failed": failed, "rows": rows}
+
+def start(o):
+    """The baselines from other networks than the supervised one, at the base point.
+
+    From π_pre (its part without the indicator), and from imitation of all data.  The latter is the
+    policy that collected them, as far as there is one, so PPO's ratios begin where PPO means them
+    to; it has trained twice as long.
+    """
+    names = (
+        "positives only", "AWR T=0.2 mean", "PPO ε=1 rate×0.1", "PPO ε=100 rate×0.1",
+        "PPO ε=10000 rate×0.03", "PPO ε=inf rate×0.03",
+    )  # fmt: skip
+    starts = {"pi_pre": "π_pre", "baseline_imitation": "imitation"}
+    group = [map_settings(seed, o.quick) for seed in o.seeds]
+    make_runs(group, o.jobs, partial(extract, names=("imitation", *names)))
+    folders = make_runs(group, o.jobs, partial(extract, names=names, starts=tuple(starts)))
+    s = group[0]
+    rows = rows_of(folders, [("offline_rl_sft", 1.0), ("recap_1", 1.0), ("recap_1", s.beta)])
+    rows["imitation"] = row_of(folders, file_of("imitation"))
+    for name in names:
+        rows[name] = row_of(folders, file_of(name))
+        for begin, title in starts.items():
+            rows[f"{name}, from {title}"] = row_of(folders, file_of(name, begin))
+    print(f"start: {o.header(s.evaluation_episodes)}")
+    print(table(rows, base="recap_1 β=1"))
+    o.keep("ablation_start", {"about": "where the baselines start", "policy": rows})

@@ -1,0 +1,78 @@
+"""What the command line asks for, and where results and pictures are written."""
+import json
+import os
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+
+import sim_tasks
+from lab.files import read_json, write_atomically, write_text
+
+RESULTS = "results"
+IMAGES = "docs/images"
+QUICK = "runs/quick"  # --quick shows that everything runs; what it draws is no result
+
+SEEDS = (31, 32, 33, 34, 35)
+ALL_TASKS = tuple(sim_tasks.TASKS)
+
+class UsageError(ValueError):
+    """The command line asks for what cannot be."""
+
+@dataclass
+class Options:
+    """The command line, and the files that follow from it."""
+
+    seeds: tuple
+    jobs: int  # processes
+    quick: bool
+    only: list | None = None  # names of tasks, methods or points; None: all
+    runs: list | None = None  # folders of finished runs, for the generalist
+
+    def parts(self, known, name):
+        """Those of `known` that --only asks for, all without it.
+
+        name: of the figure.  UsageError if none is left, or if others stay in results/NAME.json
+        that are of other seeds.
+        """
+        asked = [part for part in known if not self.only or part in self.only]
+        if not asked:
+            expected = f"expected some of {', '.join(known)} for {name}"
+            raise UsageError(f"--only: {' '.join(self.only)}, {expected}")
+        old = self.read(name)
+        if old and self.only and set(old["rows"]) - set(asked) and old["seeds"] != list(self.seeds):
+            expected = f"expected {tuple(old['seeds'])} as for the other parts in {name}.json"
+            raise UsageError(f"--seeds: {tuple(self.seeds)}, {expected}")
+        return asked
+
+    def header(self, episodes):
+        """One line above a table."""
+        count = f"n = {len(self.seeds)} seeds {tuple(self.seeds)}"
+        return f"{count}, {episodes} evaluation episodes each; mean ± s.e. over seeds"
+
+    def folder(self, kind):
+        """RESULTS or IMAGES; with --quick the same below runs/quick."""
+        folder = os.path.join(QUICK, kind) if self.quick else kind
+        os.makedirs(folder, exist_ok=True)
+        return folder
+
+    def read(self, name):
+        """results/NAME.json, {"seeds", "rows": {part or row: ...}}, or None."""
+        path = os.path.join(self.folder(RESULTS), f"{name}.json")
+        return read_json(path) if os.path.exists(path) else None
+
+    def keep(self, name, rows):
+        """Write results/NAME.json; parts that --only left out stay.  Returns all its rows."""
+        if self.only:
+            old = self.read(name)
+            if old:
+                rows = old["rows"] | rows
+        text = json.dumps({"seeds": list(self.seeds), "rows": rows}, indent=1)
+        write_text(os.path.join(self.folder(RESULTS), f"{name}.json"), text)
+        return rows
+
+    def draw(self, name, function, *arguments):
+        """docs/images/NAME.png: the Figure that function(*arguments) returns."""
+        figure = function(*arguments)
+        path = os.path.join(self.folder(IMAGES), f"{name}.png")
+        write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110), ".png")
+        plt.close(figure)

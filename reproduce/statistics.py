@@ -1,0 +1,169 @@
+"""Numbers over seeds: means, paired ratios with their intervals, rows of a figure, a table.
+
+± is the standard error over training seeds.  An interval is one of 95 %, from a paired t test.
+A row of results/*.json is what `row_of` makes: one stage of one task over the seeds.
+"""
+import math
+
+import numpy as np
+
+from reproduce.cache import stage_of
+
+# 97.5 % quantiles of Student's t by degrees of freedom, 1 to 9.  With few seeds the normal
+# distribution's 1.96 would be far too narrow.
+T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+
+SFT = "offline_rl_sft β=1"  # the row with which most others are compared
+
+# ---------------------------------------------------------------- a few numbers, one per seed
+
+def spread(values):
+    """Mean over seeds, its standard error (None for one seed), and n: a dict."""
+    values = np.asarray(values, float)
+    n = len(values)
+    error = float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+    return {"mean": float(values.mean()), "se": error, "n": n}
+
+def half_interval(values):
+    """Half the width of the 95 % interval of a mean.  values: (n,), n > 1."""
+    n = len(values)
+    return T_975[min(n, 10) - 2] * values.std(ddof=1) / math.sqrt(n)
+
+def ratio(above, below):
+    """Ratio of paired positive numbers, (n,) each, one pair per seed, with its interval.
+
+    Returns {"ratio", "low", "high", "n"}: the geometric mean, and the t test's interval of its
+    logarithm.  low and high are None for one pair, and where a number is 0; then the ratio is that
+    of the means, NaN for 0 / 0.
+    """
+    above = np.asarray(above, float)
+    below = np.asarray(below, float)
+    n = len(above)
+    if (above <= 0).any() or (below <= 0).any():
+        middle = float(above.mean() / below.mean()) if below.any() else math.nan
+        return {"ratio": middle, "low": None, "high": None, "n": n}
+    d = np.log(above) - np.log(below)  # (n,)
+    middle = d.mean()
+    low = None
+    high = None
+    if n > 1:
+        low = math.exp(middle - half_interval(d))
+        high = math.exp(middle + half_interval(d))
+    return {"ratio": math.exp(middle), "low": low, "high": high, "n": n}
+
+def interval_above(x, least):
+    """Does the whole interval of a `ratio` lie above `least`?"""
+    return x["low"] is not None and x["low"] > least
+
+def interval_below(x, most):
+    """Does the whole interval of a `ratio` lie below `most`?"""
+    return x["high"] is not None and x["high"] < most
+
+def interval_above_zero(differences):
+    """Does the interval of the mean of paired differences, (n,), lie above 0?"""
+    d = np.asarray(differences, float)
+    return bool(len(d) > 1 and d.mean() > half_interval(d))
+
+# ---------------------------------------------------------------- rows
+
+def row_of(folders, name, beta=1.0):
+    """One stage over the runs of one task: values of every seed, and their spreads.
+
+    folders: of the runs, one per seed.  name, beta: of the stage.
+    Its se_evaluation is the mean standard error of one seed's own evaluation, beside the spread
+    between seeds.
+    """
+    stages = [stage_of(folder, name, beta) for folder in folders]
+    row = {}
+    for key in ("success", "throughput"):
+        values = [x[key] for x in stages]
+        own = float(np.mean([x[f"{key}_se"] for x in stages]))
+        row[key] = spread(values) | {"se_evaluation": own, "values": values}
+    row["per_stage_success"] = [x["per_stage_success"] for x in stages]
+    row["episodes"] = stages[0]["episodes"]
+    row["failed_early"] = spread([x["failed_early"] for x in stages])
+    row["subtask_accuracy"] = [x.get("subtask_accuracy") for x in stages]
+    if "items" in stages[0]:
+        row["items"] = {}
+        for item in stages[0]["items"]:
+            row["items"][item] = [x["items"].get(item, {}).get("success") for x in stages]
+    return row
+
+def rows_of(folders, stages):
+    """{"NAME β=b" or "NAME": `row_of`} of several stages [(name, β or None), ...]."""
+    rows = {}
+    for name, beta in stages:
+        title = name if beta is None else f"{name} β={beta:g}"
+        rows[title] = row_of(folders, name, beta)
+    return rows
+
+def last_row(rows, guided=False):
+    """Name of the last iteration's row, at β = 1 or at the recommended β."""
+    stages = [name.split(" ")[0] for name in rows if name.startswith("recap_")]
+    K = max(int(stage.removeprefix("recap_")) for stage in stages)
+    plain = f"recap_{K} β=1"
+    if not guided:
+        return plain
+    return next(name for name in rows if name.startswith(f"recap_{K} ") and name != plain)
+
+def best_of(rows, kind):
+    """Name of the row of highest mean throughput among those whose name begins with `kind`."""
+    names = [name for name in rows if name.startswith(kind)]
+    return max(names, key=lambda name: rows[name]["throughput"]["mean"])
+
+def gain(rows, above, below=SFT):
+    """Throughput of one row over another's: a `ratio`."""
+    return ratio(rows[above]["throughput"]["values"], rows[below]["throughput"]["values"])
+
+def failures(row):
+    """Failure rate of every seed, (n,); with half a failure more, for the logarithm of none."""
+    n = row["episodes"]
+    return (n * (1 - np.array(row["success"]["values"])) + 0.5) / (n + 1)
+
+def fewer_failures(rows, above, below=SFT):
+    """Failures of one row over another's: a `ratio`."""
+    return ratio(failures(rows[above]), failures(rows[below]))
+
+# ---------------------------------------------------------------- as text
+
+def ratio_text(x):
+    """A `ratio`: × 1.08 [1.06, 1.09]."""
+    if math.isnan(x["ratio"]):
+        return "undefined"
+    interval = "" if x["low"] is None else f" [{x['low']:.2f}, {x['high']:.2f}]"
+    return f"× {x['ratio']:.2f}{interval}"
+
+def percent(x):
+    """A `spread` of rates: 97.2 ± 0.4 %."""
+    return f"{100 * x['mean']:.1f} ± {100 * (x['se'] or 0):.1f} %"
+
+def plus_minus(x, digits):
+    """A `spread`: 0.84 ± 0.06."""
+    return f"{x['mean']:.{digits}f} ± {x['se'] or 0:.{digits}f}"
+
+def table(rows, base=None):
+    """Rows as text: mean ± standard error over seeds (and that of one seed's evaluation).
+
+    base: name of the row to whose throughput and failures the others are compared; None: none.
+    """
+    width = 2 + max(len(name) for name in rows)
+    title = f"{'':<{width}}{'success %':^22}{'per hour':^18}"
+    if base is not None:
+        title += f"{'throughput × [95 %]':^26}{'failures × [95 %]':^26}"
+    lines = [title]
+    for name, row in rows.items():
+        success = cell(row["success"], 100, 1)
+        throughput = cell(row["throughput"], 1, 0)
+        line = f"{name:<{width}}{success:^22}{throughput:^18}"
+        if base is not None:
+            faster = ratio_text(gain(rows, name, base))
+            safer = ratio_text(fewer_failures(rows, name, base))
+            line += f"{faster:^26}{safer:^26}"
+        lines.append(line)
+    return "\n".join(lines)
+
+def cell(x, scale, digits):
+    """Mean ± standard error over seeds (that of one evaluation)."""
+    over_seeds = "–" if x["se"] is None else f"{scale * x['se']:.{digits}f}"
+    own = f"{scale * x['se_evaluation']:.{digits}f}"
+    return f"{scale * x['mean']:.{digits}f} ± {over_seeds} ({own})"

@@ -1,0 +1,152 @@
+"""Figs. 4 and 13: V along episodes, and how well its drops find the simulator's own mistakes."""
+import numpy as np
+
+import sim_tasks
+from collection import roll_out
+from data import episode_seeds
+from lab.files import read_json
+from lab.pictures import value_figure
+from reproduce.cache import folder_of, make_runs, network_of
+from reproduce.options import ALL_TASKS
+from reproduce.stages import settings_for
+from reproduce.statistics import plus_minus, spread
+from sim_tasks.arms import EDGE, NOTHING, World
+from value import predict_values
+
+# edge grasp: the mistake itself.  slip: what follows when the half is carried on, at worst lost
+# for good.  edge let go: such a half released elsewhere than at the goal, before it slips.
+# let go: a well held one released there, or spilled.
+KINDS_OF_MISTAKES = ("edge grasp", "slip", "edge let go", "let go")
+
+def mistakes(spec, seeds, episodes):
+    """The simulator's record: {kind: bool (T,) per episode}, True where that went wrong then.
+
+    It is not stored with the episodes, for no robot would know it.  So they are replayed: the same
+    seeds, the same actions.  spec: the task.  episodes: one per seed.
+    """
+    world = World(spec, seeds)
+    T = max(len(e) for e in episodes)
+    record = {kind: np.zeros((len(episodes), T), bool) for kind in KINDS_OF_MISTAKES}
+    for t in range(T):
+        hold = world.hold.copy()
+        slips = world.slips.copy()
+        # Who is over already repeats the last action; it is cut off below.
+        world.step(np.stack([e.actions[min(t, len(e) - 1)] for e in episodes]))
+        grasped = ((hold == NOTHING) & (world.hold == EDGE)).any(1)  # (n,), by the edge
+        edge_grasp = world.mistakes & grasped
+        slip = world.mistakes & (world.slips > slips)
+        released = world.mistakes & ~edge_grasp & ~slip
+        by_edge = ((hold == EDGE) & (world.hold == NOTHING)).any(1)
+        record["edge grasp"][:, t] = edge_grasp
+        record["slip"][:, t] = slip
+        record["edge let go"][:, t] = released & by_edge
+        record["let go"][:, t] = released & ~by_edge
+    cut = {}
+    for kind, steps in record.items():
+        cut[kind] = [row[: len(e)] for row, e in zip(steps, episodes)]
+    return cut
+
+def drops_find_mistakes(values, mistakes):
+    """AUC of the drop V(o_t) - V(o_{t+1}) for "something went wrong in step t".
+
+    values: V, a list of (T,).  mistakes: a list of bool (T,).  The last step of each episode has no
+    drop and is left out.  None where there is only one kind of step.
+    """
+    drop = np.concatenate([v[:-1] - v[1:] for v in values])  # (M,)
+    wrong = np.concatenate([m[:-1] for m in mistakes])  # (M,)
+    n = wrong.sum()
+    if n == 0 or n == len(wrong):
+        return None
+    # Mann and Whitney: the ranks of the wrong steps' drops; equal drops share their mean rank.
+    _, index, counts = np.unique(drop, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(counts) - (counts - 1) / 2)[index]  # (M,)
+    return float((rank[wrong].sum() - n * (n + 1) / 2) / (n * (len(wrong) - n)))
+
+def rollouts_for_drops(s, folder):
+    """Fresh rollouts of π⁰ of the run in `folder`: (seeds, episodes)."""
+    seeds = episode_seeds(s.seed, "drops", min(s.evaluation_episodes, 150))
+    policy = network_of(folder, "pi_0")
+    spec = sim_tasks.TASKS[s.task]
+    return seeds, roll_out(s, spec, seeds, policy, iteration=1, purpose="drops")
+
+def value_checks(run):
+    """V¹ on fresh rollouts of π⁰: leaves drops_of_v.json in the run's folder."""
+    run.json("drops_of_v", lambda: drops_of_v(run.settings, run.out))
+
+def drops_of_v(s, folder):
+    """AUC of the drops of V¹ by kind of mistake, how many there are, and whom to draw."""
+    seeds, episodes = rollouts_for_drops(s, folder)
+    record = mistakes(sim_tasks.TASKS[s.task], seeds, episodes)
+    values = predict_values(network_of(folder, "V_1"), episodes)
+    found = {"auc": {}, "steps": sum(len(v) - 1 for v in values), "mistakes": {}, "last": {}}
+    for kind, by_episode in record.items():
+        found["auc"][kind] = drops_find_mistakes(values, by_episode)
+        # Those that the AUC sees, and those of the last steps.
+        found["mistakes"][kind] = int(sum(m[:-1].sum() for m in by_episode))
+        found["last"][kind] = int(sum(m[-1] for m in by_episode))
+    found["shown"] = shown(episodes, record["edge grasp"])
+    return found
+
+def shown(episodes, edge_grasps):
+    """Whom to draw: indices of the success and the failure with the most edge grasps.
+
+    The success is about the same item.  Either may be missing.
+    """
+    order = sorted(range(len(episodes)), key=lambda i: -edge_grasps[i].sum())
+    failed = [i for i in order if not episodes[i].success][:1]
+    done = [i for i in order if episodes[i].success]
+    if failed:
+        prompt = episodes[failed[0]].prompt
+        done = [i for i in done if episodes[i].prompt == prompt]
+    return done[:1] + failed
+
+def fig4(o):
+    """Figs. 4 and 13: V along episodes of five tasks, and the AUC of its drops by mistake."""
+    groups = {}
+    everything = []
+    for task in o.parts(ALL_TASKS, "fig4"):
+        groups[task] = [settings_for(task, seed, o.quick) for seed in o.seeds]
+        everything += groups[task]
+    make_runs(everything, o.jobs, value_checks)
+
+    result = {}
+    for task, group in groups.items():
+        found = [read_json(folder_of(s), "drops_of_v.json") for s in group]
+        result[task] = over_seeds(found)
+        print(f"{task}: {result[task]['steps']} steps, n = {len(o.seeds)} seeds")
+        for kind in KINDS_OF_MISTAKES:
+            if kind in result[task]:
+                x = result[task][kind]
+                auc = f"{kind:<12} AUC of drops of V {plus_minus(x['auc'], 3)}"
+                print(f"  {auc}, {x['mistakes']} of them; {x['last']} more ended an episode")
+        draw_traces(o, group[0], found[0]["shown"])
+    o.keep("fig4", result)
+
+def over_seeds(found):
+    """{"steps", kind: {"auc", "mistakes", "last"}} of a task.  found: `drops_of_v` of each seed."""
+    row = {"steps": sum(x["steps"] for x in found)}
+    for kind in KINDS_OF_MISTAKES:
+        auc = [x["auc"][kind] for x in found if x["auc"][kind] is not None]
+        if auc:
+            row[kind] = {"auc": spread(auc)}
+            for key in ("mistakes", "last"):
+                row[kind][key] = sum(x[key][kind] for x in found)
+    return row
+
+def draw_traces(o, s, indices):
+    """The picture of one task.  s: settings of the first seed.  indices: which of its rollouts."""
+    folder = folder_of(s)
+    _, episodes = rollouts_for_drops(s, folder)
+    title = (
+        f"V¹ of seed {s.seed} along rollouts of π⁰: the success and the failure with the most bad "
+        f"grasps of {len(episodes)} episodes.  Green, ▲: notable rise; red and hatched, ▼: notable "
+        "drop"
+    )
+    chosen = [episodes[i] for i in indices]
+    o.draw(f"fig4_{s.task}", titled_figure, network_of(folder, "V_1"), chosen, title)
+
+def titled_figure(value, episodes, title):
+    """`lab.pictures.value_figure` with a title over both episodes.  Returns a Figure."""
+    figure = value_figure(value, episodes)
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -1,0 +1,37 @@
+"""benchmarks/: what the driver survives, and the command line."""
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.driver import FAULTS, fuzz, soak
+
+def test_fuzzed_commands_never_leave_the_limits():
+    counts = fuzz(20_000)
+    assert counts["violations"] == 0
+    assert counts["rejected"] > 2_000
+    assert counts["stopped"] > 50
+    assert 0 < counts["clamped"] < counts["sent"]
+
+@pytest.mark.slow
+def test_fuzzed_commands_never_leave_the_limits_for_long():
+    for seed, joints in enumerate((1, 2, 6)):
+        assert fuzz(60_000, joints, seed)["violations"] == 0
+
+def test_soak():
+    counts = soak(20_000)
+    assert counts["violations"] == 0
+    assert counts["episodes"] > 30
+    assert all(counts[fault] for fault in FAULTS)
+
+@pytest.mark.slow
+def test_soak_for_longer():
+    for seed in (1, 2, 3):
+        assert soak(60_000, seed=seed)["violations"] == 0
+
+def test_the_command_line_runs_what_it_is_asked_for(capsys):
+    main(["--fuzz", "500"])
+    assert "'commands': 500" in capsys.readouterr().out
+    main(["--soak", "300"])
+    assert "'violations': 0" in capsys.readouterr().out
+    main(["--loop", "0.3"])
+    printed = capsys.readouterr().out
+    assert "rate" in printed and "drift" in printed

@@ -1,0 +1,107 @@
+"""One V and one policy from scratch on the data of finished runs (the end of Sec. IV-C)."""
+import os
+import shutil
+
+import pytest
+import torch
+
+import recap
+import sim_tasks
+from helpers import TINY_RUN
+from lab.files import load_dataset, read_json
+from reproduce import __main__ as command
+from reproduce import cache, generalist
+from settings import Settings
+
+SHIRT = dict(
+    task="fold_shirt", pretraining_tasks="", demonstrations=3, autonomous=3, corrected=1,
+    evaluation_episodes=2, execute=8, euler=1,
+)  # fmt: skip
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two finished runs, of two tasks."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("runs"))
+        folders = []
+        for change in (dict(evaluation_episodes=3), SHIRT):
+            settings = Settings(**(TINY_RUN | change))
+            cache.make_run(settings)
+            folders.append(os.path.abspath(cache.folder_of(settings)))
+    return folders
+
+def generalist_folder():
+    """The only one below runs/cache."""
+    (name,) = [name for name in os.listdir(cache.CACHE) if name.startswith("generalist-")]
+    return os.path.join(cache.CACHE, name)
+
+def test_the_generalist_learns_from_all_runs_and_stands_beside_their_last_stages(
+    runs, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    trained = []
+
+    def policy_spy(policy, D, I, s, n_steps):
+        trained.append((D, n_steps, I, bool(policy.fitted)))
+        return recap.train_policy(policy, D, I, s, n_steps)
+
+    def value_spy(value, D, s, n_steps):
+        trained.append((D, n_steps, None, bool((value.head.weight != 0).any())))
+        return recap.train_value(value, D, s, n_steps)
+
+    monkeypatch.setattr(generalist, "train_policy", policy_spy)
+    monkeypatch.setattr(generalist, "train_value", value_spy)
+    assert command.main(["generalist", "--runs", *runs]) == 0
+
+    expected = []
+    for folder in runs:
+        for k in (0, 1):
+            expected += load_dataset(os.path.join(folder, f"D_{k}.npz"))
+    # V, then π, both from scratch; π in the steps of pre-training and of one fine-tuning.
+    assert [n for _, n, _, _ in trained] == [3, 3 + 3]
+    assert not any(begun for *_, begun in trained)
+    for D, *_ in trained:
+        assert [e.actions.tobytes() for e in D] == [e.actions.tobytes() for e in expected]
+    I = trained[1][2]
+    assert len(I) == len(expected) and not all(positive.all() for positive in I)
+
+    folder = generalist_folder()
+    metrics = read_json(folder, "metrics.json")
+    tasks = ("fold_collar", "fold_shirt")
+    shown = [(row["name"], row["beta"], row["episodes"]) for row in metrics["stages"]]
+    assert shown == [("generalist_fold_collar", 1.5, 3), ("generalist_fold_shirt", 2.0, 3)]
+    for run, task, row in zip(runs, tasks, metrics["stages"]):
+        assert metrics["specialists"][task] == read_json(run, "metrics.json")["stages"][-1]
+        assert len(row["per_stage_success"]) == len(sim_tasks.TASKS[task].stages)  # in its own task
+    lines = [line.split()[:2] for line in capsys.readouterr().out.strip().splitlines()[-5:-1]]
+    assert lines == [
+        ["fold_collar", "specialist"],
+        ["fold_collar", "generalist"],
+        ["fold_shirt", "specialist"],
+        ["fold_shirt", "generalist"],
+    ]
+
+    # The same command goes on: what is lost is made again, with the same numbers.
+    for name in ("generalist_pi.npz", "eval_generalist_fold_shirt_beta2.json", "metrics.json"):
+        os.remove(os.path.join(folder, name))
+    assert command.main(["generalist", "--runs", *runs]) == 0
+    assert len(trained) == 3  # not V
+    again = read_json(generalist_folder(), "metrics.json")
+
+    def without_times(stages):
+        return [{key: x for key, x in row.items() if key != "seconds"} for row in stages]
+
+    assert without_times(again["stages"]) == without_times(metrics["stages"])
+
+def test_a_generalist_needs_finished_runs(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["generalist", "--runs", str(tmp_path)]) == 2
+    line = capsys.readouterr().err
+    assert "there is no" in line and "metrics.json" in line
+    shutil.copytree(runs[0], tmp_path / "b")
+    (tmp_path / "b" / "D_1.npz").unlink()
+    assert command.main(["generalist", "--runs", runs[1], str(tmp_path / "b")]) == 2
+    line = capsys.readouterr().err
+    assert str(tmp_path / "b" / "D_1.npz") in line and "finished run" in line
+    assert not os.path.exists(cache.CACHE)

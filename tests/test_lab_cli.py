@@ -1,0 +1,277 @@
+"""lab/cli.py and lab/tables.py: options in, a folder and a table out; what is refused, and how."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+import recap
+from helpers import ROOT, TINY_RUN
+from lab import cli, tables
+from lab.cli import QUICK, open_run
+from settings import Settings
+
+def parse(arguments):
+    return cli.parser().parse_args(arguments)
+
+def main(*arguments):
+    return cli.main(recap.recap, recap.supervised, list(arguments))
+
+# ---------------------------------------------------------------- settings as options
+
+def test_every_setting_is_an_option():
+    """Every field, once with a value of its own; booleans as --name and --no-name.
+
+    What is not given stays None.
+    """
+    booleans = {f.name for f in fields(Settings) if isinstance(f.default, bool)}
+    for f in fields(Settings):
+        option = "--" + f.name.replace("_", "-")
+        assert getattr(parse([]), f.name) is None
+        if f.name in booleans:
+            assert getattr(parse([option]), f.name) is True
+            assert getattr(parse(["--no-" + option[2:]]), f.name) is False
+            continue
+        given = f.default
+        if given is None:  # a share, or a number of steps or episodes
+            given = 0.5 if f.name in ("positive", "beta") else 7
+        value = getattr(parse([option, str(given)]), f.name)
+        assert value == given and type(value) is type(given)
+    assert booleans == {
+        "supervised", "vision", "metadata", "bodies", "clip_returns", "force_corrections",
+        "value_on_corrections", "token_loss", "insulation",
+    }  # fmt: skip
+
+def test_no_insulation_on_the_command_line_reaches_the_run(tmp_path):
+    for given, expected in (([], True), (["--insulation"], True), (["--no-insulation"], False)):
+        out = str(tmp_path / f"{expected}{len(given)}")
+        run = open_run(parse([*given, "--out", out]))
+        assert run.settings == Settings(insulation=expected)
+        assert recap.new_policy(run.settings).config.insulation == expected
+        assert open_run(parse(["--resume", run.out])).settings == run.settings
+    arguments = ["--quick", "--no-token-loss", "--evaluation-metadata", "fast", "--metadata"]
+    quick = open_run(parse([*arguments, "--out", str(tmp_path / "quick")]))
+    more = dict(token_loss=False, evaluation_metadata="fast", metadata=True)
+    assert quick.settings == Settings(**QUICK, **more)
+
+# ---------------------------------------------------------------- help
+
+def test_help_has_its_groups_every_default_and_the_other_doors():
+    """What `python recap.py --help` prints: each setting in its group, with its default."""
+    environment = os.environ | {"COLUMNS": "80"}
+    shown = subprocess.run(
+        [sys.executable, "recap.py", "--help"], cwd=ROOT, env=environment, capture_output=True,
+        text=True, encoding="utf-8", check=True,
+    ).stdout  # fmt: skip
+    titles = re.findall(r"^(\w+):$", shown, re.MULTILINE)
+    groups = ["task", "data", "labels", "training", "acting", "output"]
+    assert [title for title in titles if title != "options"] == groups
+    for door in ("-m reproduce", "-m robots", "-m benchmarks"):
+        assert f"python {door} --help" in shown
+    # One group after the other, and in each the text of every option in one line.
+    parts = re.split(r"^(\w+):$", shown, flags=re.MULTILINE)
+    text = {title: parts[parts.index(title) + 1] for title in groups}
+    about = {}
+    for title in groups:
+        for entry in re.split(r"\n  (?=--)", text[title])[1:]:
+            name = re.match(r"--([\w-]+)", entry)[1].replace("-", "_")
+            about[name] = (title, " ".join(entry.split()))
+    assert set(about) == {f.name for f in fields(Settings)} | {"out", "quick", "resume", "summary"}
+    s = Settings()
+    for f in fields(Settings):
+        title, entry = about[f.name]
+        assert title == f.metadata["group"]
+        notes = entry[entry.rindex("(default: ") :]
+        default = getattr(s, f.name)
+        words = str(default) or "none"
+        if isinstance(default, bool):
+            words = ("no", "yes")[default]
+        if f.default is None:  # it hangs on the task, or on --vision
+            assert re.search(rf"\b{re.escape(f'{default:g}')}\b", notes), (f.name, notes)
+            assert f.metadata["usual"] in notes
+        else:
+            assert re.match(rf"\(default: {re.escape(words)}(; paper: .*)?\)$", notes), notes
+        if f.metadata["paper"] is not None:
+            assert f"paper: {f.metadata['paper']}" in notes
+    assert "default: runs/TASK-seedN" in about["out"][1]
+
+# ---------------------------------------------------------------- folders
+
+def test_the_default_folder_names_task_and_seed_and_the_next_run_gets_the_next(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = parse(["--task", "box", "--seed", "7"])
+    names = [open_run(arguments).out for _ in range(3)]
+    assert names == ["runs/box-seed7", "runs/box-seed7-2", "runs/box-seed7-3"]
+    assert open_run(parse([])).out == "runs/fold_shirt-seed0"
+    assert open_run(parse(["--quick"])).out == "runs/fold_collar-seed0-quick"
+    assert open_run(parse(["--quick"])).out == "runs/fold_collar-seed0-quick-2"
+    assert sorted(os.listdir("runs")) == [
+        "box-seed7", "box-seed7-2", "box-seed7-3", "fold_collar-seed0-quick",
+        "fold_collar-seed0-quick-2", "fold_shirt-seed0",
+    ]  # fmt: skip
+    # Each is a run that can go on.
+    assert open_run(parse(["--resume", names[1]])).settings == Settings(task="box", seed=7)
+
+def test_supervised_is_trained_first_and_only_when_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "finish", lambda run: calls.append("finish"))
+    calls = []
+
+    def algorithm(name):
+        def run(s, keep):
+            assert keep.__self__.settings is s
+            calls.append(name)
+
+        return run
+
+    for i, given in enumerate(([], ["--supervised"])):
+        arguments = [*given, "--out", str(tmp_path / str(i))]
+        assert cli.main(algorithm("recap"), algorithm("supervised"), arguments) == 0
+    assert calls == ["recap", "finish", "supervised", "recap", "finish"]
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, capsys):
+    def interrupted(s, keep):
+        raise KeyboardInterrupt
+
+    out = str(tmp_path / "x")
+    assert cli.main(interrupted, interrupted, ["--out", out]) == 130
+    assert f"python recap.py --resume {out} goes on" in capsys.readouterr().err
+
+# ---------------------------------------------------------------- bad input
+
+def complaint(capsys, *arguments):
+    """Exit code 2 and one line on stderr; returns the line."""
+    try:
+        code = main(*arguments)
+    except SystemExit as leave:  # argparse
+        code = leave.code
+    error = capsys.readouterr().err.strip()
+    assert code == 2
+    return error.splitlines()[-1]
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--task", "juggle"], ["task", "juggle", "fold_shirt"]),
+        (["--iterations", "-1"], ["iterations", "-1", ">= 0"]),
+        (["--beta", "-0.5"], ["beta", "-0.5", ">= 0"]),
+        (["--beta", "nan"], ["beta", "nan"]),
+        (["--device", "tpu"], ["device", "tpu"]),
+        (["--positive", "1.5"], ["positive", "1.5"]),
+        (["--batch", "0"], ["batch", "0"]),
+        (["--seed", "x"], ["seed", "x"]),
+        (["--execute", "9"], ["execute", "9", "8"]),
+        (["--dropout", "0"], ["dropout", "(0, 1)"]),
+    ],
+)
+def test_bad_arguments(capsys, arguments, words, tmp_path):
+    line = complaint(capsys, *arguments, "--out", str(tmp_path / "new"))
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "new").exists()
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_made(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    line = complaint(capsys, "--device", "cuda", "--out", str(tmp_path / "new"))
+    assert "cuda is not available" in line
+    assert not (tmp_path / "new").exists()
+
+def test_a_folder_with_something_in_it_is_left_alone(capsys, tiny, tmp_path):
+    out, _ = tiny
+
+    def times():
+        return {name: os.stat(os.path.join(out, name)).st_mtime_ns for name in os.listdir(out)}
+
+    before = times()
+    assert "--resume" in complaint(capsys, "--quick", "--out", out)
+    assert before == times()
+    assert "settings.json" in complaint(capsys, "--resume", str(tmp_path))
+    assert "no other option" in complaint(capsys, "--resume", out, "--seed", "3")
+    (tmp_path / "settings.json").write_text('{"ask": "fast"}')
+    assert "not the settings of a run" in complaint(capsys, "--resume", str(tmp_path))
+
+@pytest.mark.parametrize("name", ["pi_pre.npz", "D_demo.npz"])
+@pytest.mark.parametrize("damage", ["truncated", "foreign"])
+def test_damaged_files_are_named_and_kept(capsys, tiny, tmp_path, name, damage):
+    copied = tmp_path / "out"
+    shutil.copytree(tiny[0], copied)
+    path = copied / name
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
+    else:
+        np.savez(path, something=np.arange(3))
+    content = path.read_bytes()
+    line = complaint(capsys, "--resume", str(copied))
+    assert name in line and ("dataset" in line or "checkpoint" in line)
+    assert path.read_bytes() == content
+
+# ---------------------------------------------------------------- tables
+
+def write_metrics(folder, success, throughput, task="box", K=1):
+    """A finished run whose SFT has 50 % and 100 per hour, and every iteration the same numbers."""
+
+    def row(name, success, throughput):
+        fixed = {"beta": 1.0, "failed_early": 0.0, "episodes": 10}
+        return {"name": name, "success": success, "throughput": throughput} | fixed
+
+    stages = [row("offline_rl_sft", 0.5, 100.0)]
+    stages += [row(f"recap_{k + 1}", success, throughput) for k in range(K)]
+    metrics = {"task": task, "stages": stages, "value": {"heldout_correlation": 0.5}}
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return str(folder)
+
+def test_summary_of_runs_by_hand(tmp_path, capsys):
+    """Two seeds: 60 and 80 % (mean 70 ± 10), throughput 2 and 3 times that of SFT (2.50 ± 0.50).
+
+    Failures are 0.8 and 0.4 of its own.
+    """
+    a = write_metrics(tmp_path / "a", 0.6, 200.0)
+    b = write_metrics(tmp_path / "b", 0.8, 300.0)
+    lines = tables.summary([a, b]).splitlines()
+    line = next(line for line in lines if line.startswith("recap_1"))
+    assert [x.strip() for x in re.split(r"\s{2,}", line.strip())][1:] == [
+        "70.0 ± 10.0", "0.0 ± 0.0", "250 ± 50", "2.50 ± 0.50", "0.60 ± 0.20", "2.50 ± 0.50",
+    ]  # fmt: skip
+    assert main("--summary", a, b) == 0
+    assert capsys.readouterr().out.splitlines() == lines
+    for other, message in (
+        (write_metrics(tmp_path / "c", 0.6, 1.0, "espresso"), "runs of box, espresso, expected"),
+        (write_metrics(tmp_path / "d", 0.6, 1.0, K=2), "runs of other stages"),
+        (str(tmp_path / "none"), "holds no metrics.json"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tables.summary([a, other])
+        assert message in complaint(capsys, "--summary", a, other)
+
+def test_the_table_of_a_run_by_hand(tiny):
+    """Gains over SFT and over the best earlier policy, from the last row."""
+    _, metrics = tiny
+    rows = [dict(row) for row in metrics["stages"]]
+    sets = ((0.3, 30), (0.25, 150.0), (0.5, 100.0), (0.6, 200.0), (0.9, 300.0))
+    for row, (success, throughput) in zip(rows, sets, strict=True):
+        row["success"] = success
+        row["throughput"] = throughput
+    lines = tables.table(metrics | {"stages": rows}).splitlines()
+    assert len(lines) == 1 + len(rows) + 2
+    assert [line.split()[0] for line in lines[1:6]] == [row["name"] for row in rows]
+    assert "90.0%" in lines[5] and "1.5" in lines[5].split()[1]
+    gain = "recap_1 at β = 1.5: throughput × 3.00, failures × 0.20 of offline_rl_sft;"
+    assert lines[6] == gain
+    assert lines[7] == "throughput × 2.00 of rl_pretrained, the best before"
+    rows[2]["throughput"] = 0.0
+    assert "throughput undefined (0 before)" in tables.table(metrics | {"stages": rows})
+
+def test_the_presets_are_settings():
+    """--quick is the first look; what tests run is not offered to people."""
+    for preset in (QUICK, cli.TINY, TINY_RUN):
+        assert Settings(**preset)
+    assert "tiny" not in cli.parser().format_help().lower()

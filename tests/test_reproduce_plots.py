@@ -1,0 +1,129 @@
+"""Pictures of rows over seeds: the numbers that can be read back from their Axes."""
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from lab.plots import BLUE, GREY, VERMILLION
+from reproduce.plots import bars, guidance, ratios, stage_bars
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left():
+    yield
+    plt.close("all")
+
+
+def row(throughput, success, stages):
+    return {
+        "throughput": {"mean": throughput, "se": 3.0, "n": 2},
+        "success": {"mean": success, "se": None, "n": 2},
+        "per_stage_success": stages,
+    }
+
+
+ROWS = {
+    "demonstrations": row(30, 0.2, [[0.5, 0.2], [0.7, 0.4]]),
+    "supervised_small β=1": row(10, 0.1, [[0.2, 0.1], [0.2, 0.1]]),
+    "recap_2 β=1": row(90, 0.9, [[1.0, 0.9], [0.8, 0.7]]),
+    "recap_2 β=1.5": row(120, 0.95, [[1.0, 1.0], [1.0, 0.8]]),
+}
+SMALLER = r"supervised, smaller (as $\pi_{0.5}$)"
+NAMES = ["demonstrations", SMALLER, "RECAP k=2, β=1", "RECAP k=2, β=1.5"]
+COLOURS = [GREY, GREY, BLUE, VERMILLION]
+
+
+def test_bars_are_the_rows_in_their_order():
+    axes = bars({"box": ROWS}).axes
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == ["", *NAMES]
+    for ax, expected in zip(axes, ([30, 10, 90, 120], [20, 10, 90, 95])):
+        np.testing.assert_allclose([bar.get_width() for bar in ax.patches], expected)
+        assert [bar.get_facecolor()[:3] for bar in ax.patches] == [
+            matplotlib.colors.to_rgb(c) for c in COLOURS
+        ]
+        assert ax.texts[0].get_text() == " box"
+
+
+def test_stage_bars_are_means_over_seeds_with_their_standard_error():
+    axes = stage_bars(ROWS, ["pick", "place"]).axes
+    assert [ax.get_title() for ax in axes] == ["pick", "place"]
+    for ax, mean, half in zip(
+        axes, ([60, 20, 90, 100], [30, 10, 80, 90]), ([20, 0, 20, 0], [20, 0, 20, 20])
+    ):
+        np.testing.assert_allclose([bar.get_width() for bar in ax.patches], mean, atol=1e-9)
+        (segments,) = [c.get_segments() for c in ax.collections]
+        # two values a, b: s.e. = |a - b| / 2, and the bar goes from one to the other
+        np.testing.assert_allclose(
+            [segment[1, 0] - segment[0, 0] for segment in segments], half, atol=1e-9
+        )
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == NAMES
+    assert axes[0].yaxis_inverted()
+
+
+def test_the_map_shows_ratios_and_fills_those_whose_interval_excludes_1():
+    def x(ratio, low=None, high=None):
+        return {"ratio": ratio, "low": low, "high": high, "n": 3}
+
+    fig = ratios(
+        {
+            "base": {
+                "recap_1 β=2": x(1.3, 1.1, 1.5),
+                "recap_1 β=1": x(1.0, 0.9, 1.1),
+                "AWR T=0.2": x(1.0, 1.0, 1.0),
+            },
+            "other": {
+                "recap_1 β=2": x(0.8, 0.7, 0.9),
+                "recap_1 β=1": x(0.0),
+                "AWR T=0.2": x(float("nan")),
+            },
+        },
+        "x",
+    )
+    ax = fig.axes[0]
+    points = [line for line in ax.lines if len(line.get_xdata()) == 1]
+    # AWR is what 1 means
+    np.testing.assert_allclose(
+        [line.get_xdata()[0] for line in points], [1.3, 1.0, 0.8, ax.get_xlim()[0], np.nan]
+    )
+    filled = [line.get_markerfacecolor() != "white" for line in points]
+    assert filled == [True, False, True, False, False]
+    intervals = [
+        tuple(line.get_xdata())
+        for line in ax.lines
+        if len(line.get_xdata()) == 2 and line is not ax.lines[-1]
+    ]
+    assert intervals == [(1.1, 1.5), (0.9, 1.1), (0.7, 0.9)]
+    rows = [line.get_ydata()[0] for line in points]
+    assert all(-0.5 < y < 0.5 for y in rows[:2])
+    assert all(0.5 < y < 1.5 for y in rows[2:])
+    assert len(set(rows)) == 5
+    legend = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert legend == ["RECAP k=1, β=2", "RECAP k=1, β=1", "AWR T=0.2"]
+
+
+def test_guidance_is_drawn_relative_to_each_seeds_own_throughput_at_beta_1():
+    """Two seeds: 100 and 200 per hour at β = 1, 150 and 200 at β = 2.
+
+    That are ratios of 1.5 and 1: mean 1.25, s.e. 0.25.  A third seed has none at β = 1, so no
+    ratio.
+    """
+    rows = {
+        f"recap_2 β={beta}": {
+            "throughput": {"values": values},
+            "success": {"values": [0.5, 0.7, 0.9]},
+            "outside": {"values": [0.0, 0.0, 0.3]},
+        }
+        for beta, values in (("1", [100, 200, 0]), ("2", [150, 200, 9]))
+    }
+    nothing = {key: {"values": [0.0]} for key in ("throughput", "success", "outside")}
+    groups = {"fold_shirt": rows, "none": {"recap_2 β=1": nothing}}
+    relative, success, outside = guidance(groups).axes
+    np.testing.assert_allclose(relative.lines[0].get_xydata(), [[1, 1], [2, 1.25]])
+    (segments,) = [c.get_segments() for c in relative.collections]
+    np.testing.assert_allclose([segment[1, 1] - segment[0, 1] for segment in segments], [0, 0.5])
+    np.testing.assert_allclose(success.lines[0].get_ydata(), [70, 70])
+    np.testing.assert_allclose(outside.lines[0].get_ydata(), [10, 10])
+    legend = [text.get_text() for text in outside.get_legend().get_texts()]
+    assert legend == ["fold_shirt (n = 3)", "none (n = 1)"]
