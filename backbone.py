@@ -85,7 +85,11 @@ class Backbone(nn.Module):
         observation: {"state": (B, state_dim), "keypoints": (B, P, K)}, or in the place of the
         keypoints images under the names of the cameras, uint8 (B, image, image, 3).
         """
-        state = self.state(observation["state"])[:, None]  # (B, 1, width)
+        state = observation["state"]
+        if self.interface.state_std:
+            mean = state.new_tensor(self.interface.state_mean)
+            state = (state - mean) / state.new_tensor(self.interface.state_std)
+        state = self.state(state)[:, None]  # (B, 1, width)
         if self.interface.cameras:
             images = [observation[name] for name in self.interface.cameras]
             patches = patches_of(images, self.interface.patch)  # (B, C*p*p, patch*patch*3)

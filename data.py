@@ -98,6 +98,8 @@ class Interface:
     patch: int = 8  # pixels, side of a patch
     n_arms: int = 2  # equal parts of an action
     absolute: tuple = ()  # entries of an action that are no targets for the state's numbers
+    state_mean: tuple = ()  # (state - mean) / std is read; none: the state as it is
+    state_std: tuple = ()
 
     def __post_init__(self):
         for i in set(range(self.state_dim, self.action_dim)) - set(self.absolute):
@@ -159,7 +161,8 @@ def interface_of(task, cameras=()):
         words=tuple(word for word in task.words if word not in WORDS),
         prompt_length=task.prompt_length, subtask_length=task.subtask_length,
         keypoints=seen["keypoints"].shape[1:] if "keypoints" in seen else (),
-        near=tuple(task.near), n_arms=task.n_arms, absolute=tuple(absolute), **images,
+        near=tuple(task.near), n_arms=task.n_arms, absolute=tuple(absolute),
+        state_mean=tuple(task.state_mean), state_std=tuple(task.state_std), **images,
     )  # fmt: skip
 
 def task_of(episodes):
@@ -169,6 +172,7 @@ def task_of(episodes):
     action_dim = first.actions.shape[1]
     state_dim = first.observations["state"].shape[1]
     two_arms = action_dim % 2 == 0 and action_dim >= 4
+    states = np.concatenate([e.observations["state"] for e in episodes])  # (M, S)
     return Task(
         name=first.task, prompt=first.prompt, subtasks=tuple(subtasks), hz=first.hz,
         max_steps=max(e.max_length for e in episodes), action_dim=action_dim,
@@ -176,6 +180,9 @@ def task_of(episodes):
         # Where the state does not say where the action's numbers are, all of them are absolute.
         absolute=None if state_dim >= action_dim else tuple(range(action_dim)),
         example={name: x[:1] for name, x in first.observations.items()},
+        # Nobody says in which units: degrees would be far from 1.
+        state_mean=tuple(states.mean(0).tolist()),
+        state_std=tuple(np.maximum(states.std(0), 1e-3).tolist()),
     )  # fmt: skip
 
 # ---------------------------------------------------------------- chance: from (seed, purpose)

@@ -124,7 +124,7 @@ class Settings:
             pretraining_tasks=" ".join(sim_tasks.TASKS) if target.name in sim_tasks.TASKS else "",
             lookahead=max(1, round(target.lookahead_s * target.hz)),
             positive=target.positive,
-            corrected=target.corrected if target.has_demonstrator else 0,
+            corrected=target.corrected if target.has_coach else 0,
             beta=target.beta,
             pretraining_steps=10_000 if self.vision else 5000,
             sft_steps=6000 if self.vision else target.sft_steps,

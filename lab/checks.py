@@ -128,10 +128,10 @@ def _share(arrays):
 # ---------------------------------------------------------------- the flow
 
 @torch.no_grad()
-def flow_loss_by_eta(policy, D, s, n_batches=8, edges=(0, 0.1, 0.2, 0.4, 0.6, 1)):
+def flow_loss_by_eta(policy, D, s, indicator=True, n_batches=8, edges=(0, 0.1, 0.2, 0.4, 0.6, 1)):
     """Where in η the error sits: {"0-0.1": mean ‖a - â‖² per number of a chunk, ...}.
 
-    On steps of D, each told that it is positive.
+    On steps of D, each told that it is positive; indicator None: told nothing.
     """
     steps = stack_steps(D, policy.config.interface, s.device, policy.config.horizon)
     steps["chunk"] = policy.normalize(steps.pop("actions"), steps["state"])  # (M, H, action_dim)
@@ -143,7 +143,7 @@ def flow_loss_by_eta(policy, D, s, n_batches=8, edges=(0, 0.1, 0.2, 0.4, 0.6, 1)
         index = torch.randint(len(steps["chunk"]), (128,), generator=g)
         batch = {name: x[index] for name, x in steps.items()}
         batch["positive"] = torch.ones(128, dtype=torch.bool, device=s.device)
-        batch["omit"] = ~batch["positive"]
+        batch["omit"] = torch.full_like(batch["positive"], indicator is None)
         omega, eta = draw_noise(batch["chunk"], g)
         losses.append(policy.terms(batch, omega[:, None], eta[:, None])["flow"][:, 0])
         etas.append(eta)

@@ -123,7 +123,7 @@ class Run:
         """Where in η its error sits, and how good it is."""
         s = self.settings
         policy = self.made[name]
-        found = self.json(f"flow_loss_{name}", lambda: flow_loss_by_eta(policy, D, s))
+        found = self.json(f"flow_loss_{name}", lambda: flow_loss_by_eta(policy, D, s, indicator))
         self.say(name, f"flow loss by η: {in_words(found)}")
         self.evaluate(stage, policy, indicator=indicator)
 

@@ -80,12 +80,12 @@ def load(name):
     call = getattr(importlib.import_module(module), function)
     return call(*arguments.split(",")) if arguments else call()
 
-def task_of(text):
+def task_of(text, hz):
     """The `Task` of name:prompt:ticks."""
     parts = text.split(":")
     if len(parts) != 3 or not parts[2].isdigit():
         raise ValueError(f"--task: {text}, expected name:prompt:ticks")
-    return Task(parts[0], parts[1], int(parts[2]))
+    return Task(parts[0], parts[1], int(parts[2]), hz)
 
 def robot_of(args):
     """The robot, its task, its limits, and its policy where --policy names none."""
@@ -94,7 +94,7 @@ def robot_of(args):
         robot = SimRobot(f"SimTasks/{name}-v0", args.seed)
         return robot, robot.task, Safety(**robot.limits), hasty
     if kind == "lerobot":
-        return LeRobotRobot(load(name)), task_of(args.task), Safety(), stand_still
+        return LeRobotRobot(load(name)), task_of(args.task, args.hz), Safety(), stand_still
     raise ValueError(f"--robot: {args.robot}, expected sim:TASK or lerobot:module:function")
 
 def person_of(args, robot, stack):

@@ -211,7 +211,7 @@ def hasty(observation, live=None, frozen=None):
     chunk (n, 8, 6)
 
     In the first stage it grasps too soon, by the edge: what an operator sees, and corrects.  For
-    `python hardware.py`.
+    `python -m robots`.
     """
     # (n, arm, 2 + 1), (n, 4, 20)
     state, keys = observation["state"].reshape(-1, 2, 3), observation["keypoints"]

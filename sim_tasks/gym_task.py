@@ -23,7 +23,6 @@ class GymTask(Task):
     env: its id.  options: keyword arguments of gymnasium.make.
     succeeded: (info {name: value}, terminated bool, reward of the last step) -> bool, at the end.
     policy: an expert, observation (S,) -> action (action_dim,); None: it starts from a dataset.
-    scale: what the observation is divided by, a number or (S,): numbers should be of about 1.
     noise: standard deviation of the error of the worst operator, in units of the action.
     """
 
@@ -31,12 +30,15 @@ class GymTask(Task):
     succeeded: object
     policy: object = None
     options: dict | None = None
-    scale: object = 1.0
     noise: float = 0.3
 
     @property
     def has_demonstrator(self):
         return self.policy is not None
+
+    @property
+    def has_coach(self):
+        return False
 
     @property
     def has_world(self):
@@ -75,7 +77,7 @@ class GymCopies:
 
     def observe(self):
         """{"state": float32 (n, S)}."""
-        return {"state": (self.observation / self.spec.scale).astype(np.float32)}
+        return {"state": self.observation.astype(np.float32)}
 
     def step(self, actions):
         """Every copy that is not over takes one step.  actions: (n, action_dim)."""

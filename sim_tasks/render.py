@@ -335,13 +335,9 @@ def draw(state, keypoints, task, size=240, body=STATIC):
     """The table as seen from above in one observation.
 
     state (6,): joint angles (rad) and gripper openings (0-1), [left 2 + 1, right 2 + 1]; keypoints
-    (4, 20) as in `World.observe`; task: a TaskSpec or its name; body: the robot -> uint8 (size,
-    size, 3).  `size` in pixels.
+    (4, 20) as in `World.observe`; task: a TaskSpec; body: the robot -> uint8 (size, size, 3).
+    `size` in pixels.
     """
-    if isinstance(task, str):
-        from . import TASKS  # here: the tasks import this module
-
-        task = TASKS[task]
     state = np.asarray(state, float).reshape(2, 3)  # (arm, joints + gripper)
     keys = np.asarray(keypoints, float)
     handles, goals = keys[:2, :2], keys[2:, :2]  # (arm, xy)

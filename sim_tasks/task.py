@@ -33,6 +33,8 @@ class Task:
     action_dim: int  # numbers of an action
     scene: type | None = None
     example: dict | None = None  # an observation, {name: (1, ...)}, where there is no scene
+    state_mean: tuple = ()  # the networks read (state - mean) / std; none: the state as it is
+    state_std: tuple = ()
     # what the networks may assume of an action
     n_arms: int = 2  # equal parts of an action, one token each
     absolute: tuple | None = None  # entries not relative to the state's; None: each arm's last
@@ -82,6 +84,10 @@ class Task:
     @property
     def has_demonstrator(self):
         return hasattr(self.scene, "expert")
+
+    @property
+    def has_coach(self):
+        return self.has_demonstrator
 
     @property
     def has_world(self):

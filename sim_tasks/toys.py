@@ -34,10 +34,13 @@ class Toy(TaskSpec):
     n_arms = 2
     absolute = (2, 5)  # the grippers
     near = (2, 6)  # both arms' joint offsets to a keypoint
+    state_mean = ()  # radians are of the order of 1 as they are
+    state_std = ()
     words = WORDS
     prompt_length = 5
     subtask_length = 2
     has_demonstrator = True
+    has_coach = True
     has_world = True
     example = None  # sizes are read off the world
 
