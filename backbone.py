@@ -8,8 +8,10 @@ the VLA policy, but with a smaller VLM backbone" (Sec. IV-A).
     transformer                     Backbone.forward
 
 Letters in shapes: B the batch, S tokens of a sequence, C cameras, P keypoints of K numbers.
-Deviations (docs/DEVIATIONS.md): 1, 2, 7.
+Deviations (docs/DEVIATIONS.md): 1 sizes, 2 words, 7 no VLM, keypoints.
 """
+from collections import namedtuple
+
 import torch
 from torch import nn
 
@@ -54,6 +56,8 @@ class Block(nn.Module):
         x = x + self.out(attend(q, k, v, self.heads, bias))
         return x + self.mlp(self.norm2(x))
 
+Hidden = namedtuple("Hidden", "inputs output")
+
 class Backbone(nn.Module):
     """A transformer over [observation | text].
 
@@ -73,7 +77,9 @@ class Backbone(nn.Module):
         if interface.cameras:
             self.patch = mlp(interface.patch**2 * 3, 2 * width, width)
         elif interface.keypoints:
-            numbers = interface.keypoints[1] + len(range(*interface.near))
+            numbers = interface.keypoints[1]
+            if interface.near:
+                numbers += len(range(*interface.near))
             self.keypoint = mlp(numbers, width, width)
         self.state = mlp(interface.state_dim, width, width)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
@@ -82,7 +88,7 @@ class Backbone(nn.Module):
     def embed_observation(self, observation):
         """o_t → tokens (B, n, width), n of `Interface.n_observation_tokens`; the last is q_t.
 
-        observation: {"state": (B, state_dim), "keypoints": (B, P, K)}, or in the place of the
+        observation: {"state": (B, state_dim), "keypoints": (B, P, K)}, or instead of the
         keypoints images under the names of the cameras, uint8 (B, image, image, 3).
         """
         state = observation["state"]
@@ -106,14 +112,14 @@ class Backbone(nn.Module):
     def forward(self, tokens, bias):
         """tokens: (B, S, width).  bias: as in `attend`; who sees whom is the caller's choice.
 
-        Returns what went into each layer, a list of (B, S, width), and the normalised output.
+        Returns `Hidden`: what went into each layer, a list of (B, S, width); the normalised output.
         """
         x = tokens + self.position[: tokens.shape[1]]
         inputs = []
         for block in self.blocks:
             inputs.append(x)
             x = block(x, bias)
-        return inputs, self.norm(x)
+        return Hidden(inputs, self.norm(x))
 
 def patches_of(images, patch):
     """C images (B, side, side, 3), uint8 → patches (B, C*p*p, patch*patch*3), p = side / patch."""

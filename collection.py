@@ -7,7 +7,7 @@
     human-gated corrections       coach
     π as it acts                  Actor
 
-The last three play one loop, `control.play`: observe, act, step.
+`demonstrate`, `roll_out` and `coach` play one loop, `control.play`: observe, act, step.
 Letters in shapes: n copies of a world side by side, n_live of them not over yet.
 Deviations (docs/DEVIATIONS.md): 16, 18, 19, 20, 25.
 """
@@ -57,9 +57,9 @@ def collect_iteration(s, policy, k):
     return episodes
 
 def by_item(task, seeds):
-    """Who is about what: [(item, seeds), ...], without empty shares; item None: as it is drawn.
+    """Which seeds are about which item: [(item, seeds), ...]; item None: as each seed draws it.
 
-    Where policies are measured on one item, every other episode is about that one.
+    Where policies are measured on one item, every second episode is about that one.
     """
     shares = [(None, seeds)]
     if task.measured is not None:
@@ -96,7 +96,7 @@ def roll_out(
     """
     world = task.world(seeds, item=item)
     prompts = [f"{prompt} {metadata}" for prompt in world.prompts()]
-    g = generator(s.seed, f"{purpose} {iteration} {False} {len(seeds)} {beta}")
+    g = generator(s.seed, f"{purpose} {iteration} False {len(seeds)} {beta}")
     actor = Actor(s, prompts, policy, beta, indicator, g)
     said = [metadata] * len(seeds)
     return play(world, actor, s.execute, source="autonomous", iteration=iteration, metadata=said)
@@ -108,7 +108,7 @@ def coach(s, task, seeds, policy, iteration, item=None, purpose="rollout"):
     `Episode.intervention` tells them apart.  Arguments as `roll_out`.
     """
     world = task.world(seeds, item=item)
-    g = generator(s.seed, f"{purpose} {iteration} {True} {len(seeds)} {1.0}")
+    g = generator(s.seed, f"{purpose} {iteration} True {len(seeds)} 1.0")
     actor = Actor(s, list(world.prompts()), policy, g=g)
     expert = task.coach(world, seeds)
     return play(world, actor, s.execute, expert, source="corrected", iteration=iteration)

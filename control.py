@@ -79,7 +79,7 @@ def play(world, act, execute, operator=None, source="autonomous", iteration=0, m
         # Act: a new chunk every `execute` steps.
         if t % execute == 0:
             chunk = act(observation, live)
-            taken[:] = False  # where a chunk begins, the policy gets control back
+            taken[:] = False  # the operator keeps a chunk to its end; now they decide anew
         actions = chunk[:, t % execute].copy()  # (n, action_dim)
         if operator is not None:
             taken |= operator.wants_control(observation)

@@ -40,7 +40,7 @@ class Episode:
     observations: dict  # name -> array (T, ...)
     actions: np.ndarray  # (T, action_dim), as *sent to the robot*
     subtask: np.ndarray  # (T,) str: the annotation that ℓ̂ learns
-    intervention: np.ndarray  # (T,) bool: the operator was in control
+    intervention: np.ndarray  # (T,) bool: an expert took over from a policy
     success: bool | None  # None: not labelled yet, an error wherever a label is needed
     stages: np.ndarray  # (n_stages,) bool: successes of the scored stages
     source: str  # one of SOURCES; "corrected": a policy ran and an operator could take over
@@ -93,7 +93,7 @@ class Interface:
     subtask_length: int  # words of ℓ̂
     keypoints: tuple = ()  # (how many, numbers of each); none: there are none
     near: tuple = ()  # (first, after the last) of those numbers that are 0 where an arm arrives
-    cameras: tuple = ()  # names of the images that are read in the place of the keypoints
+    cameras: tuple = ()  # names of the images that are read instead of the keypoints
     image: int = 24  # pixels, side of an image (π_0.6's model card: 448)
     patch: int = 8  # pixels, side of a patch
     n_arms: int = 2  # equal parts of an action
@@ -144,7 +144,7 @@ class Interface:
 def interface_of(task, cameras=()):
     """The `Interface` of a task; sizes are read off its first observation.
 
-    cameras: names of the images that are to be read in the place of the keypoints.
+    cameras: names of the images that are to be read instead of the keypoints.
     """
     seen = task.world([0]).observe() if task.example is None else task.example
     images = {}

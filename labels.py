@@ -10,7 +10,8 @@ Somebody with a VLA and a value function of their own can copy this one file.
     App. F     I_t of a dataset       label
 
 An episode has T steps, t = 0 ... T - 1: the paper's last index T is T - 1 here.
-Deviations (docs/DEVIATIONS.md): 3, 4, 5, 6.
+Deviations (docs/DEVIATIONS.md): 3 the ends of A, 4 the range of R, 5 ε_ℓ's population, 6 how many
+are positive and when labels are made.
 """
 import math
 
@@ -34,11 +35,11 @@ def rewards(length: int, success: bool, c_fail: float) -> np.ndarray:
 def returns(
     length: int, success: bool, max_length: int, c_fail: float | None = None, clip: bool = False
 ) -> np.ndarray:
-    """Sec. V-C: R_t = Σ_{t' >= t} r_t', normalised per task to (-1, 0).
+    """Sec. V-C: R_t = Σ_{t' >= t} r_{t'}, normalised per task to [-1, 0].
 
     length, success: as `rewards`.  max_length: the task's limit, in steps.
     c_fail: C_fail, in steps; None is max_length.
-    clip: the variant max(R / max_length, -1), in the place of R / (max_length + C_fail).
+    clip: the variant max(R / max_length, -1), instead of R / (max_length + C_fail).
     Returns float (T,) in [-1, 0].
     """
     if not 1 <= length <= max_length:
@@ -54,7 +55,7 @@ def returns(
     return R / (max_length + c_fail)
 
 def advantages(returns: np.ndarray, values: np.ndarray, n: int | None = None) -> np.ndarray:
-    """App. F: A(o_t, a_t) = Σ_{t'=t}^{t+N-1} r_t' + V(o_{t+N}) - V(o_t), for one episode.
+    """App. F: A(o_t, a_t) = Σ_{t'=t}^{t+N-1} r_{t'} + V(o_{t+N}) - V(o_t), for one episode.
 
     returns: R_t, float (T,).  values: V(o_t), float (T,), normalised as the returns are.
     n: N, in steps; None is N = T (pre-training).
@@ -66,10 +67,11 @@ def advantages(returns: np.ndarray, values: np.ndarray, n: int | None = None) ->
         raise ValueError(f"values: shape {values.shape}, expected that of returns, {returns.shape}")
     if n is not None and n < 1:
         raise ValueError(f"n: {n}, expected at least 1, or None for N = T")
-    # Past the end there is nothing to bootstrap from: the sum runs to T and is R_t.
+    # Summed to the end, rewards are R_t.  That is all for N = T, and for the last N steps of an
+    # episode: they have no o_{t+N}.
     A = returns - values
     if n is not None and n < len(A):
-        # N steps earlier it telescopes: Σ_{t'=t}^{t+N-1} r_t' = R_t - R_{t+N}.
+        # Elsewhere V(o_{t+N}) takes the place of what comes after N steps: Σ r = R_t - R_{t+N}.
         A[:-n] += values[n:] - returns[n:]
     return A
 
@@ -95,7 +97,7 @@ def indicators(
     """Eq. 3: I_t = 1(A_t > ε_ℓ), and True for human corrections (Sec. IV-B).
 
     advantages: A_t, float (T,).  epsilon: ε_ℓ of the episode's task.
-    correction: bool (T,), the steps in which the operator was in control; None: nowhere.
+    correction: bool (T,), the steps in which an expert took over from a policy; None: nowhere.
     Returns bool (T,).
     """
     advantages = np.asarray(advantages, float)
@@ -110,7 +112,10 @@ def label(values, episodes, s, iteration) -> list:
     """I_t of every step of a dataset (lines 2 and 9 of Algorithm 1).
 
     values: V(o_t), a list of float (T,), one array per episode (`value.predict_values`).
-    episodes: a list of `data.Episode`, of any number of tasks.  s: the settings.
+    episodes: a list of `data.Episode`, or of anything with its task, success, max_length, source,
+    iteration, intervention and len().
+    s: `Settings`, or anything with its lookahead, c_fail, clip_returns, force_corrections,
+    positive_pretraining, seed and positive_for(task).
     iteration: k; 0 is pre-training; None takes the newest iteration of each task.
     Returns a list of bool (T,), one array per episode.
     """

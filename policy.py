@@ -6,8 +6,8 @@
     Eqs. 9, 10   bound on log π_θ              likelihood_bound
     Eqs. 2, 12, 13   π̂, by guidance            sample_actions, with `integrate` and `guided`
     Sec. V-A     a^ℓ, a scaled-down FAST       ActionTokenizer
-    Sec. V-B     the indicator's text          VLA.hidden_states
-    Fig. 3       knowledge insulation          VLA.context
+    Sec. V-B     the indicator, or none        VLA.hidden_states, VLA._omitted
+    Sec. V-A     knowledge insulation          VLA.context
 
 Time, stated once: η = 0 is noise, η = 1 is data.  The paper's f ≈ ω - a points from the data to
 the noise, so sampling walks against it: da/dη = -f, from η = 0 to η = 1.
@@ -17,7 +17,7 @@ The expert predicts the clean chunk â and is asked for f = (a^η - â) / (1 - �
 The sequence; [ ] = seen by all, then causal; the expert reads what stands before "action:":
     [ keypoints | state | prompt ℓ_t, s ] subtask: w1 w2 | Advantage: positive | action: a^ℓ ...
 In shapes: B the batch, H actions of a chunk, n_draws draws of (ω, η) per sample, N = B * n_draws.
-Deviations (docs/DEVIATIONS.md): 1, 2, 9, 10, 11, 12, 13.
+Deviations (docs/DEVIATIONS.md): 1, 2 sizes, words, 9 the expert, 10 ℓ̂, 11 chunks, 12 α_η, 13 Eq. 12.
 """
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ def noised(actions: Tensor, omega: Tensor, eta: Tensor) -> Tensor:
     return eta * actions + (1 - eta) * omega
 
 def draw_noise(actions: Tensor, generator=None):
-    """ω ~ N(0, I) like actions (N, H, action_dim), and η (N,) of π₀'s noise-heavy law."""
+    """ω ~ N(0, I) like actions (N, H, action_dim); η (N,), π₀'s law 0.999 (1 - Beta(1.5, 1))."""
     omega = torch.randn(actions.shape, generator=generator).to(actions)
     u = torch.rand(len(actions), generator=generator).to(actions)
     return omega, ETA_MAX * (1 - u ** (1 / 1.5))
@@ -67,8 +67,8 @@ FLOW_WEIGHTS = {"clean": None, "constant": torch.ones_like, "paper": paper_weigh
 def guided(f_unconditional: Tensor, f_conditional: Tensor, beta: float) -> Tensor:
     """Eq. 13 for velocities: f_u + β (f_c - f_u).  β = 1 is the conditional field, 0 the other.
 
-    Eq. 13 is in gradients of log p(a^η).  At a given (a^η, η) both branches have
-    f = -((1 - η) ∇ log p + a^η) / η, and the factors 1 - β and β sum to one.
+    Eq. 13 is in gradients of log p(a^η).  At a given (a^η, η > 0) both branches have
+    f = -((1 - η) ∇ log p + a^η) / η; the factors 1 - β and β sum to one, so f can be guided, too.
     """
     return f_unconditional + beta * (f_conditional - f_unconditional)
 
@@ -171,11 +171,11 @@ class Expert(nn.Module):
             for layer, h in zip(self.layers, hidden)
         ]
 
-    def forward(self, context, hidden_bias, a_eta, eta):
+    def forward(self, context, omitted_bias, a_eta, eta):
         """What the last layer puts out, â or f, for several draws of (ω, η) per prefix.
 
         The prefix is the expensive part: it is read once, and all draws of a sample share it.
-        context: of `context`, for B prefixes of P tokens.  hidden_bias: (B, 1, 1, P), 0 or -inf.
+        context: of `context`, for B prefixes of P tokens.  omitted_bias: (B, 1, 1, P), 0 or -inf.
         a_eta, and what is returned: (B, n_draws, H, action_dim).  eta: (B, n_draws).
         """
         B, n_draws, H, _ = a_eta.shape
@@ -192,7 +192,7 @@ class Expert(nn.Module):
         draw = torch.arange(n_own, device=x.device) // n_arms  # 0 0 1 1 2 2 ...
         others = torch.zeros(n_own, n_own, device=x.device)
         others = others.masked_fill(draw[:, None] != draw, float("-inf")).expand(B, 1, -1, -1)
-        bias = torch.cat([hidden_bias.expand(-1, -1, n_own, -1), others], -1)
+        bias = torch.cat([omitted_bias.expand(-1, -1, n_own, -1), others], -1)
         for layer, (context_k, context_v) in zip(self.layers, context):
             q, k, v = layer["qkv"](layer["norm1"](x)).chunk(3, dim=-1)
             k = torch.cat([context_k, k], dim=1)  # (B, P + n_own, width)
@@ -264,7 +264,7 @@ class VLA(nn.Module):
 
         observation: as `Backbone.embed_observation`.  prompt, subtask: ids (B, their length).
         positive, omit: bool (B,), I_t and whether it is left out.  action_tokens: bins, or None.
-        Returns (inputs of the layers, a list of (B, S, width); output (B, S, width)).
+        Returns `Hidden`: what went into the layers, and the output, (B, S, width) each.
         """
         like = prompt[:, :1]  # ids (B, 1)
         sign = torch.where(positive, WORDS.index("positive"), WORDS.index("negative"))[:, None]
@@ -290,7 +290,7 @@ class VLA(nn.Module):
     def subtask_logits(self, hidden):
         """log π_θ(ℓ̂ | o_t, ℓ), unnormalised, (B, subtask_length, n_tokens).  No I_t is seen."""
         at = self.at_subtask  # read at "subtask:" and at all words of ℓ̂ but the last
-        return self.text_head(hidden[1][:, at : at + self.config.interface.subtask_length])
+        return self.text_head(hidden.output[:, at : at + self.config.interface.subtask_length])
 
     def answer_logits(self, observation, question, answer):
         """Co-training (Sec. V-A): a question for the prompt, an answer for the subtask, ids."""
@@ -299,11 +299,11 @@ class VLA(nn.Module):
 
     def action_logits(self, hidden):
         """log π_θ(a^ℓ | I_t, o_t, ℓ, ℓ̂), unnormalised: (B, n_action_tokens, n_tokens)."""
-        return self.text_head(hidden[1][:, self.at_action :])
+        return self.text_head(hidden.output[:, self.at_action :])
 
     def context(self, hidden, omit):
-        """What the expert reads: all before "action:", through the stop-gradient of KI."""
-        seen = [h[:, : self.at_action] for h in hidden[0]]
+        """What the expert reads: all before "action:".  KI: no gradient flows back from it."""
+        seen = [h[:, : self.at_action] for h in hidden.inputs]
         if self.config.insulation:
             seen = [h.detach() for h in seen]
         return self.expert.context(seen), self._omitted(omit, self.at_action)

@@ -2,7 +2,7 @@
 
     Algorithm 1                                  recap
     Eq. 1     value training                     train_value      (the loss: value.value_loss)
-    Eq. 3     objective, 30 % dropout of I_t     eq3_loss, train_policy
+    Eqs. 3, 4    objective, 30 % dropout of I_t  eq3_loss, train_policy
     Eq. 5, App. F    returns, advantages, I_t    labels.py
     Eqs. 2, 4, 6-10, 12, 13                      policy.py        (Eq. 11: baselines.py)
     Sec. V-D  rollouts and corrections           collection.py
@@ -29,9 +29,9 @@ from tqdm import tqdm
 from collection import collect_iteration, demonstrations, task_demonstrations
 from data import draw_prompts, generator, stack_steps, web_batches
 from labels import all_positive, episode_returns, label
-from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401  (doors)
+from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401  so that recap.returns works, too
 from policy import FLOW_WEIGHTS, VLA, PolicyConfig, draw_noise
-from settings import Settings  # noqa: F401  (a door: recap.Settings)
+from settings import Settings  # noqa: F401  likewise
 from value import ValueConfig, ValueFunction, predict_values, value_loss
 
 # ---------------------------------------------------------------- Algorithm 1
@@ -69,7 +69,8 @@ def recap(s, keep=call):
 def supervised(s, keep=call):
     """π_0.6 of Sec. VI-B: the same data, network and steps, never shown the indicator.
 
-    Arguments as `recap`.  Returns the policy after SFT.
+    Arguments as `recap`.  Three policies are kept: a small one, π_0.6, and π_0.6 after SFT, which
+    is returned.
     """
     D_demo = keep("D_demo", demonstrations, s)
     # In the place of π_0.5, which is older and smaller: one layer of half the width.
@@ -93,7 +94,7 @@ def new_policy(s, **size) -> VLA:
 # ---------------------------------------------------------------- training: Eqs. 1 and 3
 
 def train_value(value, D, s, n_steps) -> ValueFunction:
-    """Minimise Eq. 1 over the steps of D, drawn uniformly: a long episode counts for more.
+    """Minimise Eq. 1 over the steps of D, each drawn as often (as in its sum over t).
 
     value: trained in place.  D: a list of episodes.  n_steps: gradient steps.
     """
@@ -120,10 +121,10 @@ def train_value(value, D, s, n_steps) -> ValueFunction:
 def eq3_loss(policy, batch, omega, eta, tokens=1.0, weight=None):
     """Eq. 3 by way of Eq. 4: subtask + tokens * action tokens + 10 * flow, means over the batch.
 
-    With a dropout of p the batches hold (1 - p) [-log π(a | I, o)] + p [-log π(a | o)]: that is
-    p times Eq. 3 with α = (1 - p) / p.
+    The subtask's term is the third factor of Eq. 6; it never sees I_t.  With a dropout of p the
+    batches hold (1 - p) [-log π(a | I, o)] + p [-log π(a | o)]: p times Eq. 3, α = (1 - p) / p.
     batch, omega, eta: as `VLA.terms`.  tokens: weight of the action tokens.
-    weight: α_η of Eq. 4, one of policy.FLOW_WEIGHTS.
+    weight: α_η of Eq. 4, a value of policy.FLOW_WEIGHTS.
     Returns a scalar.
     """
     terms = policy.terms(batch, omega, eta, weight)
@@ -221,6 +222,10 @@ def optimise(network, draw_loss, n_steps, learning_rate, name):
 if __name__ == "__main__":
     # The command line lies in lab/, with all that surrounds the algorithm: files, tables, plots.
     from lab.cli import main
-    from robots.lerobot_data import read_lerobot
+
+    try:
+        from robots.lerobot_data import read_lerobot
+    except ImportError:  # pyarrow, of requirements-lerobot.txt: then --data takes .npz alone
+        read_lerobot = None
 
     sys.exit(main(recap, supervised, read_lerobot))

@@ -1,7 +1,7 @@
 """Every setting of a run, with the paper's value where it names one.
 
 A field is an option of `python recap.py`; its help, default and paper's value are a line here.  Our
-numbers are smaller: fewer episodes, and 10 Hz in the place of 50, so that N = 10 steps are the
+numbers are smaller: fewer episodes, and 10 Hz instead of 50, so that N = 10 steps are the
 paper's one second.  A default None hangs on the task (`sim_tasks.task.Task` has the numbers), or on
 --vision: `__post_init__` fills it in.
 Names of the method: recap.py.
@@ -44,7 +44,7 @@ class Settings:
     device: str = task_("cpu", "cpu, cuda or mps")
     supervised: bool = task_(False, "also train π_0.6, the network without the indicator")
 
-    data: str = data_("", "episodes in the place of demonstrations: .npz or a LeRobot folder")
+    data: str = data_("", "episodes instead of demonstrations: .npz or a LeRobot folder")
     pretraining_tasks: str | None = data_(
         None, "tasks of D_demo, in one string; the target's is added",
         usual="all toys; the target alone where it is none of them",
@@ -56,7 +56,7 @@ class Settings:
         None, "episodes per iteration with human-gated corrections",
         paper="360 beside 600 for box, none for t-shirts", usual="the task's: box 100, else 50",
     )  # fmt: skip
-    vision: bool = data_(False, "read camera images in the place of keypoints", paper="yes")
+    vision: bool = data_(False, "read camera images instead of keypoints", paper="yes")
     cameras: str = data_("base left_wrist right_wrist", "which images with --vision, in one string")
     metadata: bool = data_(False, "the operator's pace and care, s, in the prompt", paper="yes")
     metadata_dropout: float = data_(0.3, "how often s is left out in training")

@@ -9,7 +9,7 @@
 
 How an episode becomes returns is in labels.py, how V is trained in recap.py.
 Letters in shapes: B the batch, L words of a prompt, n_bins the paper's number of bins.
-Deviations (docs/DEVIATIONS.md): 1, 7, 8, 18, 26.
+Deviations (docs/DEVIATIONS.md): 1 sizes, 7 no VLM, 8 web data, 18 metadata, 26 no clock.
 """
 from dataclasses import dataclass
 
@@ -91,8 +91,7 @@ class ValueFunction(nn.Module):
         seen = self.backbone.embed_observation(observation)  # (B, n, width)
         tokens = torch.cat([seen, text], dim=1)  # (B, n + L + 1, width)
         # No mask: nothing is generated, so all may see one another.
-        _, output = self.backbone(tokens, None)
-        return output[:, -1]
+        return self.backbone(tokens, None).output[:, -1]
 
 # ---------------------------------------------------------------- V over episodes
 

@@ -22,7 +22,7 @@ from hardware import (
     Task,
     to_vector,
 )
-from policy import VLA
+from policy import VLA, PolicyConfig
 from robots.report import report
 from robots.simulated import SimRobot
 from settings import Settings
@@ -39,7 +39,8 @@ def control_loop(seconds, hz=50.0):
     bare = SimRobot("SimTasks/FoldShirt-v0")
     task = replace(bare.task, max_steps=round(seconds * hz))
     bare.env.unwrapped.task = task
-    policy = Actor(s, [task.prompt], VLA().eval(), beta=2.0)
+    network = VLA(PolicyConfig(s.interface)).eval()
+    policy = Actor(s, [task.prompt], network, beta=2.0)
     with SafeRobot(bare, Safety(**bare.limits)) as robot:
         recording = drive(Station(robot, task, bare), policy, s.execute, hz=hz, lead=2)
         print(report(recording, robot, hz))

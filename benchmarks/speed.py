@@ -17,22 +17,24 @@ from torch.utils.flop_counter import FlopCounterMode
 import recap
 import sim_tasks
 from collection import demonstrate
-from data import episode_seeds, stack_steps
+from data import episode_seeds, interface_of, stack_steps
 from policy import VLA, PolicyConfig, predict_subtask, sample_actions
 from settings import Settings
 from sim_tasks.arms import World
-from sim_tasks.demonstrator import BEST, MIXED, Operator
-from value import ValueFunction, value_loss
+from sim_tasks.demonstrator import BEST, Operator
+from value import ValueConfig, ValueFunction, value_loss
 
-HORIZON = PolicyConfig().horizon
+TASK = sim_tasks.TASKS["fold_shirt"]
+INTERFACE = interface_of(TASK)  # all five toys share it
+HORIZON = PolicyConfig(INTERFACE).horizon
 
 def measure():
     """All of it, printed: about a minute."""
     yardstick = matmul_speed()
     print(f"{torch.get_num_threads()} threads, matrix product {yardstick / 1e9:.0f} GFLOP/s")
     seeds = episode_seeds(0, "benchmark fold_shirt", 20)
-    episodes = demonstrate(sim_tasks.TASKS["fold_shirt"], seeds, MIXED)
-    steps = stack_steps(episodes, horizon=HORIZON)
+    episodes = demonstrate(TASK, seeds, "mixed")
+    steps = stack_steps(episodes, INTERFACE, horizon=HORIZON)
     print("\ntraining step (forward, backward, AdamW)")
     for n_coefficients in (1, 2, 4):  # sequence length at the default batch
         policy_step(steps, 32, n_coefficients, yardstick)
@@ -99,7 +101,7 @@ def print_step(name, step, yardstick):
 
 def policy_step(steps, B, n_coefficients, yardstick):
     """Eq. 3 on a batch of B steps."""
-    policy = VLA(PolicyConfig(n_coefficients=n_coefficients))
+    policy = VLA(PolicyConfig(INTERFACE, n_coefficients=n_coefficients))
     policy.fit_normalizer(steps["actions"], steps["state"])
     n_draws = Settings().draws
     batch = first(steps, B)
@@ -114,7 +116,7 @@ def policy_step(steps, B, n_coefficients, yardstick):
 
 def value_step(steps, B, yardstick):
     """Eq. 1 on a batch of B steps."""
-    value = ValueFunction()
+    value = ValueFunction(ValueConfig(INTERFACE))
     batch = first(steps, B)
     R = -torch.rand(B)
     step = step_of(value, lambda: value_loss(value(batch, batch["prompt"]), R))
@@ -124,7 +126,7 @@ def value_step(steps, B, yardstick):
 
 def latencies(steps, B):
     """One chunk, without and with guidance, and one subtask, for B copies."""
-    policy = VLA().eval()
+    policy = VLA(PolicyConfig(INTERFACE)).eval()
     batch = first(steps, B)
     inputs = (policy, batch, batch["prompt"], batch["subtask"], True)
     for beta in (1.0, 2.0):
@@ -149,7 +151,7 @@ def world_speed(task, n):
 
 def token_loss(steps, n_coefficients):
     """What is lost by keeping so few coefficients of each number of an action."""
-    policy = VLA(PolicyConfig(n_coefficients=n_coefficients))
+    policy = VLA(PolicyConfig(INTERFACE, n_coefficients=n_coefficients))
     policy.fit_normalizer(steps["actions"], steps["state"])
     chunk = policy.normalize(steps["actions"], steps["state"])
     decoded = policy.tokenizer.decode(policy.tokenizer.encode(chunk))

@@ -34,7 +34,7 @@ from value import predict_values
 try:
     import pyarrow
     import pyarrow.parquet
-except ImportError:  # requirements-lerobot.txt: then frames.npz in the place of frames.parquet
+except ImportError:  # requirements-lerobot.txt: then frames.npz instead of frames.parquet
     pyarrow = None
 
 HELD_OUT = 0.2  # of the episodes of each task

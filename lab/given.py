@@ -1,4 +1,4 @@
-"""Data that somebody brings, in the place of those that Algorithm 1 would collect."""
+"""Data that somebody brings, instead of those that Algorithm 1 would collect."""
 from data import task_of
 from lab.files import load_dataset
 from sim_tasks import add_task
@@ -8,9 +8,14 @@ HELD_OUT = 10  # every so many-th episode is kept for the checks of V
 def read(path, read_lerobot):
     """Episodes of an .npz file, or of the folder of a LeRobot dataset.
 
-    read_lerobot: `robots.lerobot_data.read_lerobot`.
+    read_lerobot: `robots.lerobot_data.read_lerobot`, or None without pyarrow.
     """
-    return load_dataset(path) if str(path).endswith(".npz") else read_lerobot(path)
+    if str(path).endswith(".npz"):
+        return load_dataset(path)
+    if read_lerobot is None:
+        message = "a folder takes pyarrow: pip install -r requirements-lerobot.txt"
+        raise ValueError(f"--data: {path}: {message}")
+    return read_lerobot(path)
 
 def add_task_of(episodes):
     """Make a task of what the data say of themselves, and return its name."""

@@ -27,15 +27,15 @@ def edges(s, policy, episodes, n=2000):
 
     The 99 % are per step of the chunk and dimension.  n: how many observations are drawn.
     """
-    cameras = policy.config.cameras
-    steps = stack_steps(episodes, horizon=policy.config.horizon, cameras=cameras)
+    interface = policy.config.interface
+    steps = stack_steps(episodes, interface, horizon=policy.config.horizon)
     chunks = policy.normalize(steps["actions"], steps["state"])  # (M, H, action_dim)
     # A quantile of at most some 20,000 of them: torch takes no more.
     some = chunks[:: max(1, len(chunks) // 20_000)]
     low, high = torch.quantile(some, torch.tensor([0.005, 0.995]), dim=0)  # (H, action_dim) each
     g = generator(s.seed, "edges")
     index = torch.randint(len(chunks), (n,), generator=g)
-    names = [name for name in steps if name in ("state", "keypoints", *cameras)]
+    names = [name for name in steps if name in ("state", "keypoints", *interface.cameras)]
     seen = {name: steps[name][index] for name in names}
     prompt = steps["prompt"][index]
     subtask = steps["subtask"][index]

@@ -1,7 +1,6 @@
 """Figs. 4 and 13: V along episodes, and how well its drops find the simulator's own mistakes."""
 import numpy as np
 
-import sim_tasks
 from collection import roll_out
 from data import episode_seeds
 from lab.files import read_json
@@ -66,8 +65,7 @@ def rollouts_for_drops(s, folder):
     """Fresh rollouts of π⁰ of the run in `folder`: (seeds, episodes)."""
     seeds = episode_seeds(s.seed, "drops", min(s.evaluation_episodes, 150))
     policy = network_of(folder, "pi_0")
-    spec = sim_tasks.TASKS[s.task]
-    return seeds, roll_out(s, spec, seeds, policy, iteration=1, purpose="drops")
+    return seeds, roll_out(s, s.target, seeds, policy, iteration=1, purpose="drops")
 
 def value_checks(run):
     """V¹ on fresh rollouts of π⁰: leaves drops_of_v.json in the run's folder."""
@@ -76,7 +74,7 @@ def value_checks(run):
 def drops_of_v(s, folder):
     """AUC of the drops of V¹ by kind of mistake, how many there are, and whom to draw."""
     seeds, episodes = rollouts_for_drops(s, folder)
-    record = mistakes(sim_tasks.TASKS[s.task], seeds, episodes)
+    record = mistakes(s.target, seeds, episodes)
     values = predict_values(network_of(folder, "V_1"), episodes)
     found = {"auc": {}, "steps": sum(len(v) - 1 for v in values), "mistakes": {}, "last": {}}
     for kind, by_episode in record.items():
@@ -143,10 +141,11 @@ def draw_traces(o, s, indices):
         "drop"
     )
     chosen = [episodes[i] for i in indices]
-    o.draw(f"fig4_{s.task}", titled_figure, network_of(folder, "V_1"), chosen, title)
+    value = network_of(folder, "V_1")
+    o.draw(f"fig4_{s.task}", titled_figure, value, s.target, chosen, title)
 
-def titled_figure(value, episodes, title):
+def titled_figure(value, task, episodes, title):
     """`lab.pictures.value_figure` with a title over both episodes.  Returns a Figure."""
-    figure = value_figure(value, episodes)
+    figure = value_figure(value, task, episodes)
     figure.suptitle(title, fontsize=10)
     return figure

@@ -55,7 +55,7 @@ class SimRobot(Connection):
         self._over = False
 
     def get_observation(self):
-        """Positions, and `keypoints` in the place of cameras: fresh arrays, float32."""
+        """Positions, and `keypoints` instead of cameras: fresh arrays, float32."""
         self._need_connection()
         seen = {name: x.copy() for name, x in self._observation.items()}
         return to_dict(seen.pop("state"), self.names) | seen

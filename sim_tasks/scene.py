@@ -122,11 +122,11 @@ SKILLS = {
 }
 
 class Operator:
-    """An operator of any quality, one per copy.  skill: a name of SKILLS, or a `Skill`."""
+    """An operator of any quality, one per copy.  skill: a name of SKILLS, or of Task.skills."""
 
     def __init__(self, world, seeds, skill):
-        skill = SKILLS.get(skill, skill)
         task = world.spec
+        skill = (SKILLS | (task.skills or {}))[skill]
         n_stages = len(task.subtasks)
         n_cares = -(-task.max_steps // CARE_STEPS)
         self.skill = skill

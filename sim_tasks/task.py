@@ -46,6 +46,8 @@ class Task:
     beta: float = 1.5  # guidance at evaluation, beside β = 1
     corrected: int = 50  # episodes per iteration with corrections
     sft_steps: int = 700  # gradient steps of π⁰
+    # "mixed", "good", "best", "coach" -> `scene.Skill`, where those of scene.py do not fit
+    skills: dict | None = None
     # things that it can be about (`toys.Toy`)
     items: tuple = ()
     measured: str | None = None

@@ -63,11 +63,11 @@ class Toy(TaskSpec):
     def visible_quality(self, observations):
         """Steps that anyone who watches would call good or bad: (good, bad), bool (T,) each.
 
-        Good: a half is about to be grasped well.  Bad: it is about to be grasped by its edge, or both
-        arms and grippers stand still (three steps in a row).
+        Good: a half is about to be grasped well.  Bad: it is about to be grasped by its edge, or
+        both arms and grippers stand still (three steps in a row).
         """
         state = observations["state"]
-        # Rows 0 and 1 of the keypoints are the handles; columns 7 and 8: held by the edge, held well.
+        # Rows 0 and 1 of the keypoints: handles; columns 7 and 8: held by the edge, held well.
         handles = observations["keypoints"][:, :2]
         edge = begins(handles[..., 7] > 0)
         well = begins(handles[..., 8] > 0)

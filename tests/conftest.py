@@ -32,6 +32,6 @@ def tiny(tmp_path_factory):
 
     out = str(tmp_path_factory.mktemp("run") / "out")
     arguments = [*options(TINY_RUN), "--out", out]
-    assert cli.main(recap.recap, recap.supervised, arguments) == 0
+    assert cli.main(recap.recap, recap.supervised, None, arguments) == 0
     with open(os.path.join(out, "metrics.json"), encoding="utf-8") as file:
         return out, json.load(file)

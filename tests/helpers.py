@@ -6,15 +6,20 @@ import numpy as np
 import torch
 
 import sim_tasks
-from backbone import KEYPOINT_DIM, N_KEYPOINTS, PROMPT_LENGTH, STATE_DIM, SUBTASK_LENGTH
-from backbone import VOCABULARY
-from data import Episode
+from data import Episode, interface_of
 from policy import ETA_MAX, VLA, PolicyConfig
 from sim_tasks import questions
-from sim_tasks.arms import Item
-from value import ValueConfig
+from sim_tasks.arms import KEYPOINT_DIM, N_KEYPOINTS, Item
+from value import ValueConfig, ValueFunction
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
+
+TOYS = interface_of(sim_tasks.TASKS["fold_shirt"])  # all five toys have the same
+VOCABULARY = TOYS.vocabulary
+PROMPT_LENGTH = TOYS.prompt_length
+SUBTASK_LENGTH = TOYS.subtask_length
+STATE_DIM = TOYS.state_dim
+encode = TOYS.encode
 
 # Algorithm 1 from end to end in seconds; nothing is learned.
 TINY_RUN = dict(
@@ -23,9 +28,14 @@ TINY_RUN = dict(
     value_pretraining_steps=3, value_steps=2, batch=8, value_batch=8,
 )  # fmt: skip
 TINY_POLICY = PolicyConfig(
-    width=16, layers=2, heads=2, expert_width=24, horizon=4, n_coefficients=2, n_action_bins=8
-)
-SMALL_VALUE = ValueConfig(width=16, layers=1)
+    TOYS, width=16, layers=2, heads=2, expert_width=24, horizon=4, n_coefficients=2,
+    n_action_bins=8,
+)  # fmt: skip
+SMALL_VALUE = ValueConfig(TOYS, width=16, layers=1)
+
+def seen_by(*cameras):
+    """The toys' interface with these images in the place of the keypoints."""
+    return replace(TOYS, cameras=cameras)
 
 def options(settings):
     """A dict of settings as arguments of the command line."""
@@ -50,7 +60,7 @@ def episode(
         observations={"state": state, "keypoints": keypoints},
         actions=rng.normal(size=(T, 6)).astype(np.float32), subtask=np.array(["stack shirt"] * T),
         intervention=intervention, success=success, stages=np.array([success]), source=source,
-        iteration=iteration,
+        hz=10, iteration=iteration,
     )  # fmt: skip
 
 def pictured(T, seed):
@@ -80,7 +90,7 @@ def wide_episode(T=7, n_stages=3, seed=0, **changes):
         actions=rng.normal(size=(T, 6)).astype(np.float32),
         subtask=np.array(["flatten shirt", "fold sleeves"])[rng.integers(0, 2, T)],
         intervention=rng.random(T) < 0.5, success=True, stages=rng.random(n_stages) < 0.5,
-        source="autonomous", iteration=2, metadata="slow, two mistakes",
+        source="autonomous", hz=10, iteration=2, metadata="slow, two mistakes",
     )  # fmt: skip
     return Episode(**fields | changes)
 
@@ -97,6 +107,14 @@ def fresh(kind, config):
     """A network with the weights of seed 0."""
     torch.manual_seed(0)
     return kind(config)
+
+def toy_policy(**size):
+    """A VLA for the toys; size: fields of `PolicyConfig`."""
+    return VLA(PolicyConfig(TOYS, **size))
+
+def toy_value(**size):
+    """A ValueFunction for the toys; size: fields of `ValueConfig`."""
+    return ValueFunction(ValueConfig(TOYS, **size))
 
 def weights_of(network):
     """All weights in one row."""

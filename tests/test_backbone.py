@@ -2,6 +2,8 @@
 
 Against PyTorch's own and brute force.
 """
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,33 +11,31 @@ import torch.nn.functional as F
 from torch import nn
 
 import sim_tasks
-from backbone import (
-    CAMERAS,
-    IMAGE,
-    KEYPOINT_DIM,
-    N_KEYPOINTS,
-    NEAR,
-    PATCH,
-    PATCHES,
+from backbone import NEAR, Backbone, Block, attend, prefix_lm_bias
+from data import WORDS
+from helpers import (
     PROMPT_LENGTH,
     STATE_DIM,
     SUBTASK_LENGTH,
+    TOYS,
     VOCABULARY,
-    Backbone,
-    Block,
-    attend,
     encode,
-    n_observation_tokens,
-    prefix_lm_bias,
+    seen_by,
 )
+from policy import PolicyConfig
 from sim_tasks import questions
-from sim_tasks.cameras import CAMERAS as DRAWN
+from sim_tasks.arms import KEYPOINT_DIM, N_KEYPOINTS
 from sim_tasks.cameras import SIZE
+
+IMAGE = TOYS.image
+PATCH = TOYS.patch
+PATCHES = 9  # of an image
 
 def make_backbone(layers=2, heads=2, width=12, n_tokens=30, n_text=15, cameras=()):
     """In double precision, but with cameras: images become float32."""
     torch.manual_seed(0)
-    backbone = Backbone(width, layers, heads, n_tokens, n_text, cameras)
+    config = PolicyConfig(seen_by(*cameras), width=width, layers=layers, heads=heads)
+    backbone = Backbone(config, n_tokens, n_text)
     return backbone if cameras else backbone.double()
 
 def make_observation(B=3, seed=0):
@@ -94,6 +94,14 @@ def test_every_prompt_fits_with_its_item_and_metadata_and_every_question_with_it
     assert len({tuple(encode(x, PROMPT_LENGTH)) for x in asked}) == len(asked) == 12
     assert len({tuple(encode(x, SUBTASK_LENGTH)) for x in answered}) == len(answered)
     assert set(questions.WEB_WORDS) <= set(VOCABULARY)
+
+def test_words_of_a_task_stand_behind_those_that_all_share_and_the_first_one_pads():
+    assert VOCABULARY[: len(WORDS)] == WORDS and VOCABULARY[len(WORDS) :] == TOYS.words
+    assert WORDS[0] == "" and not set(WORDS) & set(TOYS.words)
+    cups = replace(TOYS, words=("cup", "saucer"))
+    assert cups.encode("saucer fast", 3) == [len(WORDS) + 1, WORDS.index("fast"), 0]
+    with pytest.raises(ValueError, match=r"\['shirt', 'socer'\].*\(nearest: saucer\)"):
+        cups.encode("shirt socer", 3)
 
 # ---------------------------------------------------------------- observation tokens
 
@@ -159,7 +167,7 @@ def test_every_pixel_reaches_the_token_of_its_patch(cameras):
     backbone.patch, backbone.state = nn.Identity(), nn.Linear(STATE_DIM, one_patch)
     # (B, tokens, 192)
     seen = backbone.embed_observation(observation).numpy(force=True)
-    assert seen.shape[1] == n_observation_tokens(cameras) == 9 * len(cameras) + 1
+    assert seen.shape[1] == seen_by(*cameras).n_observation_tokens == 9 * len(cameras) + 1
     side = IMAGE // PATCH
     for c, name in enumerate(cameras):
         # (B, 24, 24, 3)
@@ -210,16 +218,63 @@ def test_with_cameras_keypoints_are_not_read_and_cameras_not_asked_for_neither()
         make_backbone().embed_observation(with_keypoints),
     )
 
-def test_an_unknown_camera_is_refused_by_name():
-    with pytest.raises(
-        ValueError, match="cameras: 'top', expected some of base, left_wrist, right_wrist"
-    ):
-        make_backbone(cameras=("base", "top"))
-    # known, but nothing came from it
+def test_a_camera_of_which_nothing_came_is_named():
     with pytest.raises(KeyError, match="left_wrist"):
         make_backbone(cameras=("base", "left_wrist")).embed_observation(make_images(("base",)))
     # those that are drawn
-    assert CAMERAS == DRAWN and IMAGE == SIZE and PATCHES == 9
+    assert IMAGE == SIZE and seen_by("base").n_observation_tokens == PATCHES + 1 == 10
+    with pytest.raises(ValueError, match="image: side 25, expected a multiple of 8"):
+        replace(seen_by("base"), image=25)
+
+def test_images_of_another_size_have_tokens_of_their_own_number():
+    interface = replace(TOYS, cameras=("top",), image=30, patch=10)
+    torch.manual_seed(0)
+    backbone = Backbone(PolicyConfig(interface, width=12), 30, 15)
+    backbone.patch = nn.Identity()
+    backbone.state = nn.Linear(STATE_DIM, 300)
+    images = torch.arange(2 * 30 * 30 * 3).view(2, 30, 30, 3) % 256
+    observation = {"top": images.to(torch.uint8), "state": torch.zeros(2, STATE_DIM)}
+    tokens = backbone.embed_observation(observation)
+    assert tokens.shape == (2, 9 + 1, 300) and interface.n_observation_tokens == 10
+    corner = 2 - images[:, 20:, 10:20].float() / 127.5  # row 2, column 1
+    torch.testing.assert_close(tokens[:, 7], corner.reshape(2, 300))
+
+# ---------------------------------------------------------------- other sizes than the toys'
+
+def test_without_keypoints_there_is_the_state_alone():
+    interface = replace(TOYS, state_dim=14, action_dim=4, keypoints=(), near=(), absolute=())
+    torch.manual_seed(0)
+    backbone = Backbone(PolicyConfig(interface, width=12), 30, 15)
+    assert not hasattr(backbone, "keypoint") and interface.n_observation_tokens == 1
+    state = torch.randn(3, 14)
+    tokens = backbone.embed_observation({"state": state})
+    torch.testing.assert_close(tokens, backbone.state(state)[:, None])
+
+def test_the_state_is_read_in_standard_deviations_from_its_mean():
+    plain = make_backbone()
+    observation = make_observation()
+    mean = torch.arange(6).double()
+    std = torch.tensor([0.5, 2.0, 1.0, 3.0, 0.1, 10.0]).double()
+    scaled = make_backbone()
+    scaled.interface = replace(TOYS, state_mean=tuple(mean.tolist()), state_std=tuple(std.tolist()))
+    far = observation | {"state": observation["state"] * std + mean}
+    torch.testing.assert_close(scaled.embed_observation(far), plain.embed_observation(observation))
+    near = scaled.embed_observation(observation) - plain.embed_observation(observation)
+    assert near[:, -1].abs().min() > 0 and near[:, :-1].abs().max() == 0
+
+def test_what_is_near_comes_from_the_columns_that_the_task_names():
+    interface = replace(TOYS, keypoints=(2, 5), near=(3, 5))
+    torch.manual_seed(0)
+    backbone = Backbone(PolicyConfig(interface, width=12), 30, 15)
+    backbone.keypoint = nn.Identity()
+    backbone.state = nn.Linear(STATE_DIM, 7)
+    keypoints = torch.randn(4, 2, 5)
+    seen = backbone.embed_observation({"state": torch.zeros(4, 6), "keypoints": keypoints})
+    torch.testing.assert_close(seen[:, :2, :5], keypoints)
+    torch.testing.assert_close(seen[:, :2, 5:], torch.tanh(keypoints[..., 3:5] / NEAR))
+    # Without columns, nothing is added.
+    none = Backbone(PolicyConfig(replace(interface, near=()), width=12), 30, 15)
+    assert none.keypoint[0].in_features == 5
 
 # ---------------------------------------------------------------- attention and masks
 

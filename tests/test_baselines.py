@@ -1,6 +1,7 @@
 """baselines.py: AWR on a bandit, Eq. (11) by its stationary points, what each loss trains."""
 import math
 from functools import partial
+from data import WORDS
 from itertools import combinations
 
 import numpy as np
@@ -9,9 +10,17 @@ import torch
 import torch.nn.functional as F
 
 import baselines
-from backbone import VOCABULARY, WORD_ID
 from baselines import awr_loss, awr_weights, plain_loss, ppo_loss, spo_loss
-from helpers import TINY_POLICY, episode, make_batch, make_draws, make_policy, outputs, weights_of
+from helpers import (
+    TINY_POLICY,
+    VOCABULARY,
+    episode,
+    make_batch,
+    make_draws,
+    make_policy,
+    outputs,
+    weights_of,
+)
 from policy import FLOW_WEIGHTS, VLA
 from recap import eq3_loss, train_policy
 from settings import Settings
@@ -394,7 +403,7 @@ def test_the_baselines_train_in_recaps_loop():
         assert torch.isfinite(ends[name]).all()
         # Where the indicator's word is never read, its embedding only decays: all of it by one
         # factor.
-        word = WORD_ID["positive"]
+        word = WORDS.index("positive")
         factor = policy.backbone.token.weight[word] / reference.backbone.token.weight[word]
         assert (factor.std().item() < 1e-5) == (name != "recap"), name
     for one, other in combinations(ends, 2):

@@ -7,11 +7,10 @@ import torch
 
 import collection
 import sim_tasks
-from backbone import PROMPT_LENGTH, encode
 from collection import Actor, by_item, coach, collect_iteration, demonstrate, demonstrations
 from collection import roll_out, task_demonstrations
 from data import episode_seeds, generator
-from helpers import with_items
+from helpers import PROMPT_LENGTH, encode, toy_policy, with_items
 from policy import VLA
 from settings import Settings
 from sim_tasks.arms import BODIES, STATIC, World
@@ -21,7 +20,7 @@ SPEC = sim_tasks.TASKS["fold_collar"]
 
 def untrained(seed):
     torch.manual_seed(seed)
-    return VLA().eval()
+    return toy_policy().eval()
 
 # ---------------------------------------------------------------- three ways to act
 
@@ -103,7 +102,7 @@ def test_chunks_are_executed_for_the_first_steps_and_then_replaced(monkeypatch):
 
     monkeypatch.setattr(collection, "sample_actions", sample)
     monkeypatch.setattr(collection, "predict_subtask", fixed_subtask(predictions))
-    e = roll_out(Settings(execute=3, subtask_every=2), SPEC, [0], VLA())[0]
+    e = roll_out(Settings(execute=3, subtask_every=2), SPEC, [0], toy_policy())[0]
     t = np.arange(len(e))
     assert np.allclose(e.actions[:, 0], t // 3 + (t % 3) / 10)
     assert len(predictions) == -(-len(calls) // 2)
@@ -130,9 +129,9 @@ def test_collect_acts_with_the_indicator_and_guidance_it_was_asked_for(monkeypat
         asked.clear()
         noise.clear()
 
-    roll_out(s, SPEC, [0], VLA(), beta=2.5, indicator=False)
+    roll_out(s, SPEC, [0], toy_policy(), beta=2.5, indicator=False)
     check((False, 2.5, 3), "rollout 0 False 1 2.5")
-    coach(s, SPEC, [0], VLA(), iteration=4)
+    coach(s, SPEC, [0], toy_policy(), iteration=4)
     check((True, 1.0, 3), "rollout 4 True 1 1.0")
 
 def test_a_copys_noise_does_not_depend_on_which_others_are_over(monkeypatch):
@@ -150,7 +149,7 @@ def test_a_copys_noise_does_not_depend_on_which_others_are_over(monkeypatch):
     for live in ([True, True, True], [True, False, True], [False, True, False]):
         live = np.array(live)
         g = torch.Generator().manual_seed(0)
-        chunk = Actor(Settings(), ["fold collar up"] * 3, VLA(), g=g)(observation, live)
+        chunk = Actor(Settings(), ["fold collar up"] * 3, toy_policy(), g=g)(observation, live)
         assert torch.equal(given[-1], omega[torch.tensor(live)])
         np.testing.assert_array_equal(chunk[live], omega[torch.tensor(live)] + 1)
         assert (chunk[~live] == 0).all()
@@ -184,7 +183,7 @@ def test_demonstrations_carry_metadata_and_rollouts_are_asked_for_them(monkeypat
     monkeypatch.setattr(collection, "sample_actions", sample)
     for said, expected in (("", "fold collar up"), ("fast careful", "fold collar up fast careful")):
         prompts.clear()
-        rollouts = roll_out(Settings(), SPEC, [0, 1], VLA(), metadata=said)
+        rollouts = roll_out(Settings(), SPEC, [0, 1], toy_policy(), metadata=said)
         ids = torch.tensor(encode(expected, PROMPT_LENGTH))
         assert prompts and all((p == ids).all() for p in prompts)
         assert [(e.prompt, e.metadata) for e in rollouts] == [("fold collar up", said)] * 2

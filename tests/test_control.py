@@ -12,7 +12,6 @@ import torch
 import collection
 import control
 import sim_tasks
-from backbone import encode
 from benchmarks.driver import SimulatedTime
 from collection import Actor, coach, demonstrate, roll_out
 from control import REDO, Chunks, Pacer, drive, play, record
@@ -27,6 +26,7 @@ from hardware import (
     Station,
     Task,
 )
+from helpers import encode, toy_policy
 from lab.files import load_dataset, save_dataset
 from policy import VLA, predict_subtask, sample_actions
 from robots.simulated import SimRobot
@@ -186,7 +186,7 @@ def test_what_goes_wrong_in_play_is_passed_on():
     def broken(*x):
         raise MemoryError("no")
 
-    policy = VLA().eval()
+    policy = toy_policy().eval()
     policy.hidden_states = broken
     with pytest.raises(MemoryError):
         roll_out(Settings(), sim_tasks.TASKS["fold_collar"], [1, 2], policy)
@@ -256,7 +256,7 @@ def test_collection_through_the_loop_is_the_reference_bit_for_bit(kind):
     torch.manual_seed(0)
     s = Settings(execute=3, subtask_every=2)
     seeds = [5, 6, 7, 8, 9]
-    policy = VLA().eval()
+    policy = toy_policy().eval()
     spec = sim_tasks.TASKS["fold_shirt" if kind == "coach" else "fold_collar"]
     if kind == "operator":
         episodes = demonstrate(spec, seeds, MIXED)
@@ -278,7 +278,7 @@ def test_collection_through_the_loop_is_the_reference_bit_for_bit(kind):
 def test_a_copy_does_not_notice_that_another_is_over():
     """The noise is drawn for all: what one copy gets does not depend on who is still at it."""
     torch.manual_seed(0)
-    policy = VLA().eval()
+    policy = toy_policy().eval()
     spec = sim_tasks.TASKS["fold_shirt"]
     seen = World(spec, [1, 2, 3]).observe()
     live = np.array([False, True, True])
@@ -300,7 +300,7 @@ def test_an_actor_begins_every_episode_with_a_new_subtask(monkeypatch):
 
     monkeypatch.setattr(collection, "predict_subtask", predict)
     spec = sim_tasks.TASKS["fold_shirt"]
-    act = Actor(Settings(subtask_every=2), [spec.prompt], VLA().eval())
+    act = Actor(Settings(subtask_every=2), [spec.prompt], toy_policy().eval())
     seen = World(spec, [1]).observe()
     # Two episodes of three chunks: ℓ̂ before the first and the third of each.
     for _ in range(2):
@@ -434,7 +434,7 @@ def test_a_chunk_begins_with_its_frozen_prefix_and_fits_it():
 
     The exact posterior mean is known, and so is what fits a prefix.
     """
-    policy = VLA()
+    policy = toy_policy()
     B = 400
 
     def field(context, a, eta):  # a (B, R, H, A), eta (B, R)

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from backbone import PROMPT_LENGTH
 from data import draw_prompts, episode_seeds, generator, perceive, stack_steps, stream, web_batches
-from helpers import described, episode, pictured, wide_episode, words
+from helpers import PROMPT_LENGTH, TOYS, described, episode, pictured, seen_by, wide_episode, words
 from policy import PolicyConfig
 from settings import Settings
 from sim_tasks import questions
@@ -62,8 +61,8 @@ def test_seeds_of_different_purposes_do_not_meet():
 
 def test_chunks_are_the_coming_actions_of_the_same_episode():
     data = [episode(11, seed=0), episode(3, seed=1)]
-    H = PolicyConfig().horizon
-    steps = stack_steps(data, horizon=H)
+    H = PolicyConfig(TOYS).horizon
+    steps = stack_steps(data, TOYS, horizon=H)
     row = 0
     for e in data:
         for t in range(len(e)):
@@ -72,19 +71,19 @@ def test_chunks_are_the_coming_actions_of_the_same_episode():
             assert np.array_equal(steps["state"][row].numpy(), e.observations["state"][t])
             row += 1
     assert row == len(steps["actions"])
-    without = stack_steps(data)  # V needs no chunks
+    without = stack_steps(data, TOYS)  # V needs no chunks
     assert set(without) == set(steps) - {"actions"}
     assert all(torch.equal(x, steps[name]) for name, x in without.items())
 
 def test_empty_dataset_is_refused():
     with pytest.raises(ValueError, match="empty dataset"):
-        stack_steps([])
+        stack_steps([], TOYS)
 
 def test_perceive_gives_keypoints_or_pictures():
     pairs = questions.questions(5, 0)
     observation = {"state": pairs["state"], "keypoints": pairs["keypoints"], "more": 1}
-    assert set(perceive(observation)) == {"state", "keypoints"}
-    seen = perceive(observation, ("left_wrist", "base"))
+    assert set(perceive(observation, TOYS)) == {"state", "keypoints"}
+    seen = perceive(observation, seen_by("left_wrist", "base"))
     assert list(seen) == ["state", "left_wrist", "base"]
     pictures = photograph(pairs["state"], pairs["keypoints"])
     for name in ("left_wrist", "base"):
@@ -92,7 +91,7 @@ def test_perceive_gives_keypoints_or_pictures():
 
 def test_steps_come_with_the_pictures_of_their_own_moment():
     data = [pictured(4, 0), pictured(3, 1)]
-    steps = stack_steps(data, cameras=("right_wrist",))
+    steps = stack_steps(data, seen_by("right_wrist"))
     assert "keypoints" not in steps and "base" not in steps
     alone = []
     for e in data:
@@ -106,13 +105,13 @@ def test_steps_come_with_the_pictures_of_their_own_moment():
 def test_steps_carry_their_prompt_with_and_without_metadata():
     data = [described(3, "fast careful", 0), described(2, "", 1)]
     data.append(described(4, "slow", 2, prompt="build box"))
-    steps = stack_steps(data)
+    steps = stack_steps(data, TOYS)
     prompts = ["fold collar up"] * 5 + ["build box"] * 4
     s = ["fold collar up fast careful"] * 3 + ["fold collar up"] * 2 + ["build box slow"] * 4
     assert [words(ids) for ids in steps["prompt"].tolist()] == prompts
     assert [words(ids) for ids in steps["described"].tolist()] == s
     with pytest.raises(ValueError, match=r"unknown words \['hasty'\]"):
-        stack_steps([described(3, "hasty", 0)])
+        stack_steps([described(3, "hasty", 0)], TOYS)
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3, 1.0])
 def test_metadata_are_dropped_as_often_as_asked_and_nothing_else_is_touched(dropout):
@@ -139,13 +138,14 @@ def test_metadata_are_dropped_as_often_as_asked_and_nothing_else_is_touched(drop
     "share, size, n", [(0.25, 32, 8), (1.0, 8, 8), (2.0, 5, 10), (0.0, 32, None), (0.01, 8, None)]
 )
 def test_web_batches_have_their_share(few_questions, share, size, n):
-    draw = web_batches(Settings(web=share), (), size, "x")
+    draw = web_batches(Settings(web=share), TOYS, size, "x")
     assert draw is None if n is None else all(len(x) == n for x in draw().values())
 
 @pytest.mark.parametrize("cameras", [(), ("base",)])
 def test_web_batches_hold_true_answers_to_their_questions(few_questions, cameras):
     s = Settings(seed=3, web=1.0)
-    draw = web_batches(s, cameras, 64, "x")
+    interface = seen_by(*cameras)
+    draw = web_batches(s, interface, 64, "x")
     batches = [draw() for _ in range(3)]
     assert set(batches[0]) == {"state", "question", "answer", *(cameras or ("keypoints",))}
     # every question about every scene of the pool, from which draw() took some
@@ -163,9 +163,9 @@ def test_web_batches_hold_true_answers_to_their_questions(few_questions, cameras
             assert np.array_equal(batch[cameras[0] if cameras else "keypoints"][j].numpy(), seen[i])
             used.add(i)
     assert len(used) > 110  # of 192 draws from 300: 142 expected
-    again = web_batches(s, cameras, 64, "x")
+    again = web_batches(s, interface, 64, "x")
     # (seed, purpose) say all
     assert all(torch.equal(again()["state"], b["state"]) for b in batches)
     another = replace(s, seed=4)
-    for other in (web_batches(s, cameras, 64, "y"), web_batches(another, cameras, 64, "x")):
+    for other in (web_batches(s, interface, 64, "y"), web_batches(another, interface, 64, "x")):
         assert not torch.equal(other()["state"], batches[0]["state"])

@@ -6,9 +6,18 @@ import pytest
 import torch
 
 import sim_tasks
-from backbone import PROMPT_LENGTH, SUBTASK_LENGTH, encode
 from data import episode_seeds, generator
-from helpers import TINY_POLICY, episode, with_items
+from helpers import (
+    PROMPT_LENGTH,
+    SUBTASK_LENGTH,
+    TINY_POLICY,
+    TOYS,
+    encode,
+    episode,
+    toy_policy,
+    toy_value,
+    with_items,
+)
 from labels import returns
 from lab import checks, evaluation
 from lab.checks import correlation, count_labels, flow_loss_by_eta, mean_value_loss, outcome_auc
@@ -77,18 +86,18 @@ def test_subtask_accuracy_against_a_slow_loop(monkeypatch):
             for t in range(len(e)):
                 right.append(e.subtask[t] == e.subtask[t - t % (execute * every)])
         s = Settings(execute=execute, subtask_every=every)
-        accuracy = subtask_accuracy(VLA(), data, s)
+        accuracy = subtask_accuracy(toy_policy(), data, s)
         assert accuracy == pytest.approx(np.mean(right))
         assert (accuracy == 1) == (execute * every == 1)
     # What is not true of its moment is not counted as right: one word of two is not enough.
     monkeypatch.setattr(evaluation, "predict_subtask", knows_one_word)
-    assert subtask_accuracy(VLA(), data, Settings()) == 0
+    assert subtask_accuracy(toy_policy(), data, Settings()) == 0
     # Asked with s in the prompt where the policy acts with it.
     monkeypatch.setattr(evaluation, "predict_subtask", knows)
     data = [replace(e, metadata="fast") for e in data]
     for said, expected in (("", "fold shirt"), ("fast", "fold shirt fast")):
         prompts.clear()
-        subtask_accuracy(VLA(), data, Settings(metadata=True, evaluation_metadata=said))
+        subtask_accuracy(toy_policy(), data, Settings(metadata=True, evaluation_metadata=said))
         ids = torch.tensor(encode(expected, PROMPT_LENGTH))
         assert prompts and all((p == ids).all() for p in prompts)
 
@@ -114,7 +123,7 @@ def test_tasks_with_items_are_measured_on_one_and_reported_for_each(monkeypatch)
         return episodes
 
     monkeypatch.setattr(evaluation, "roll_out", rollouts)
-    row = evaluate(s, "x", VLA(), beta=2.0)
+    row = evaluate(s, "x", toy_policy(), beta=2.0)
     seeds = tuple(episode_seeds(0, "evaluation", 30))
     how = (seeds, 2.0, True, "fast")
     assert asked == [("sheet", *how), (None, *how)]
@@ -131,7 +140,7 @@ def test_tasks_with_items_are_measured_on_one_and_reported_for_each(monkeypatch)
         evaluation, "roll_out", lambda *given, **more: asked.append(more["item"]) or [episode(10)]
     )
     asked.clear()
-    assert "items" not in evaluate(s, "y", VLA()) and asked == [None]
+    assert "items" not in evaluate(s, "y", toy_policy()) and asked == [None]
 
 # ---------------------------------------------------------------- the value function
 
@@ -146,7 +155,7 @@ def test_outcome_auc_by_counting_pairs(monkeypatch):
     assert outcome_auc(None, episodes) == (1 + 1 + 0.5 + 1) / 4
     assert outcome_auc(None, episodes[:2]) is None
 
-def random_value(config=ValueConfig(), std=0.5):
+def random_value(config=ValueConfig(TOYS), std=0.5):
     torch.manual_seed(0)
     value = ValueFunction(config).eval()
     torch.nn.init.normal_(value.head.weight, std=std)
@@ -155,7 +164,7 @@ def random_value(config=ValueConfig(), std=0.5):
 def test_mean_value_loss_and_correlation_against_a_loop():
     data = [episode(T, success=T % 2 == 0, seed=T) for T in (1, 9, 14)]
     s = Settings()
-    value = random_value(ValueConfig(width=16, layers=1), 0.3)
+    value = random_value(ValueConfig(TOYS, width=16, layers=1), 0.3)
     losses = []
     V = []
     R = []
@@ -171,7 +180,7 @@ def test_mean_value_loss_and_correlation_against_a_loop():
     pearson = np.cov(V, R)[0, 1] / np.std(V, ddof=1) / np.std(R, ddof=1)
     assert correlation(value, data, s) == pytest.approx(pearson, rel=1e-4)
     # A uniform one: every bin is as likely, and V is constant.
-    assert mean_value_loss(ValueFunction(), data, s) == pytest.approx(np.log(201), rel=1e-6)
+    assert mean_value_loss(toy_value(), data, s) == pytest.approx(np.log(201), rel=1e-6)
 
 def test_prompt_effect_is_the_change_of_v_under_another_prompt():
     """Against V computed step by step; a value function whose words all mean the same has none."""

@@ -21,7 +21,7 @@ def parse(arguments):
     return cli.parser().parse_args(arguments)
 
 def main(*arguments):
-    return cli.main(recap.recap, recap.supervised, list(arguments))
+    return cli.main(recap.recap, recap.supervised, None, list(arguments))
 
 # ---------------------------------------------------------------- settings as options
 

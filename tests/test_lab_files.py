@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from backbone import KEYPOINT_DIM, N_KEYPOINTS, PROMPT_LENGTH
-from helpers import wide_episode
+from helpers import PROMPT_LENGTH, TOYS, wide_episode
 from lab import files
 from lab.files import BadFile, load, load_dataset, load_network, save, save_dataset, save_network
 from lab.files import write_atomically
 from policy import VLA, PolicyConfig
+from sim_tasks.arms import KEYPOINT_DIM, N_KEYPOINTS
 from value import ValueConfig, ValueFunction
 
 def assert_same(one, other):
@@ -52,8 +52,8 @@ def saved(tmp_path):
 def networks():
     """Small ones; no weight or buffer at the value that it is made with."""
     torch.manual_seed(0)
-    yield VLA(PolicyConfig(width=16, layers=1, expert_width=8, n_action_bins=5))
-    yield ValueFunction(ValueConfig(width=12, layers=1, n_bins=11))
+    yield VLA(PolicyConfig(TOYS, width=16, layers=1, expert_width=8, n_action_bins=5))
+    yield ValueFunction(ValueConfig(TOYS, width=12, layers=1, n_bins=11))
 
 def scrambled(network):
     for tensor in network.state_dict().values():
@@ -335,7 +335,7 @@ def test_an_error_without_words_is_still_reported(tmp_path, monkeypatch):
         load_network(tmp_path / "net.npz")
 
 def test_tuples_of_a_config_come_back_as_tuples(tmp_path):
-    network = ValueFunction(ValueConfig(width=12, layers=1, cameras=("base", "left_wrist")))
+    network = ValueFunction(ValueConfig(TOYS, width=12, layers=1, cameras=("base", "left_wrist")))
     save_network(network, tmp_path / "V.npz")
     with np.load(tmp_path / "V.npz") as file:
         assert json.loads(file["config"].item())["cameras"] == ["base", "left_wrist"]

@@ -24,7 +24,7 @@ def comparable(metrics):
     return stages, metrics["value"], metrics["labels"], metrics["settings"]
 
 def resume(folder):
-    assert cli.main(recap.recap, recap.supervised, ["--resume", str(folder)]) == 0
+    assert cli.main(recap.recap, recap.supervised, None, ["--resume", str(folder)]) == 0
     with open(os.path.join(folder, "metrics.json"), encoding="utf-8") as file:
         return json.load(file)
 

@@ -10,14 +10,30 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from backbone import CAMERAS, KEYPOINT_DIM, N_KEYPOINTS, PROMPT_LENGTH, STATE_DIM, SUBTASK_LENGTH
-from backbone import VOCABULARY, WORD_ID, encode
-from helpers import TINY_POLICY, A, make_batch, make_draws, make_policy, normal, outputs
+from data import WORDS
+from helpers import (
+    A,
+    PROMPT_LENGTH,
+    STATE_DIM,
+    SUBTASK_LENGTH,
+    TINY_POLICY,
+    TOYS,
+    VOCABULARY,
+    encode,
+    make_batch,
+    make_draws,
+    make_policy,
+    normal,
+    outputs,
+    seen_by,
+)
 from policy import ETA_MAX, FLOW_WEIGHTS, VLA, ActionTokenizer, PolicyConfig, dct_matrix
 from policy import draw_noise, flow_matching_loss, guided, integrate, likelihood_bound, noised
 from policy import predict_subtask, sample_actions
 from recap import answer_loss
 from sim_tasks import questions
+from sim_tasks.arms import KEYPOINT_DIM, N_KEYPOINTS
+from sim_tasks.cameras import CAMERAS
 from sim_tasks.cameras import cameras as photograph
 
 GRIPPERS = [2, 5]
@@ -493,7 +509,7 @@ def by_hand(policy, sample, without=()):
         "positive" if sample["positive"][0] else "negative",
         "action:",
     ]
-    ids = sample["prompt"][0].tolist() + [WORD_ID[w] for w in words]
+    ids = sample["prompt"][0].tolist() + [WORDS.index(w) for w in words]
     ids += [len(VOCABULARY) + b for b in sample["tokens"][0, :-1].tolist()]
     x = torch.cat([policy.backbone.embed_observation(sample)[0], policy.backbone.token.weight[ids]])
     x = x + policy.backbone.position[: len(x)]
@@ -848,7 +864,7 @@ def single(batch):
 
 def test_the_policy_reads_images_of_every_camera_that_it_has():
     """In all three outputs; training, acting and the subtask run on images alone."""
-    policy = make_policy(replace(TINY_POLICY, cameras=("base", "right_wrist"))).float()
+    policy = make_policy(replace(TINY_POLICY, interface=seen_by("base", "right_wrist"))).float()
     # 18 patches, state, 5 words, ...
     assert (policy.at_subtask, policy.at_indicator, policy.at_action) == (24, 27, 29)
     seen, _, _ = asked(5, CAMERAS)
@@ -887,12 +903,13 @@ def test_the_policy_reads_images_of_every_camera_that_it_has():
     torch.testing.assert_close(actions, policy.denormalize(a_hat.expand(5, -1, -1), batch["state"]))
 
 @pytest.mark.parametrize(
-    "config", [TINY_POLICY, replace(TINY_POLICY, cameras=("base",))], ids=("keypoints", "images")
+    "config", [TINY_POLICY, replace(TINY_POLICY, interface=seen_by("base"))],
+    ids=("keypoints", "images"),
 )
 def test_the_sequence_fills_all_positions(config):
     """A training sequence uses every position once: none is missing, none is idle."""
     policy = make_policy(config).float()
-    batch = single(make_batch(make_policy()) | asked(5, config.cameras)[0])
+    batch = single(make_batch(make_policy()) | asked(5, config.interface.cameras)[0])
     hidden = policy.hidden_states(
         batch, batch["prompt"], batch["subtask"], batch["positive"], batch["omit"], batch["tokens"]
     )
@@ -930,7 +947,8 @@ def test_answers_are_subtasks_without_an_indicator():
 @pytest.mark.parametrize("cameras", [(), ("base", "left_wrist")])
 def test_the_policy_learns_to_answer_questions(cameras):
     seen, question, answer = asked(24, cameras)
-    policy = make_policy(replace(TINY_POLICY, width=32, layers=1, cameras=cameras)).float()
+    config = replace(TINY_POLICY, width=32, layers=1, interface=seen_by(*cameras))
+    policy = make_policy(config).float()
     seen, losses = single(seen), []
 
     def draw_loss():
@@ -1145,7 +1163,7 @@ def test_no_setting_is_without_a_test():
     assert {f.name for f in fields(PolicyConfig)} - set(SIZES) == {
         "insulation",
         "output",
-        "cameras",
+        "interface",
     }
 
 # ---------------------------------------------------------------- does it learn?
@@ -1206,7 +1224,9 @@ LEVEL, SPREAD = 0.5, 0.2  # chunks: ± LEVEL in every number, + SPREAD · noise
 def train_two_ways(steps, seed=0):
     torch.manual_seed(seed)
     policy = VLA(
-        PolicyConfig(width=16, layers=1, heads=2, expert_width=32, horizon=2, n_action_bins=8)
+        PolicyConfig(
+            TOYS, width=16, layers=1, heads=2, expert_width=32, horizon=2, n_action_bins=8
+        )
     )
     one = {
         "state": torch.zeros(1, STATE_DIM),

@@ -14,9 +14,20 @@ import torch
 import collection
 import data as data_module
 import recap
-from backbone import PROMPT_LENGTH, VOCABULARY, encode
 from data import generator, web_batches
-from helpers import SMALL_VALUE, TINY_POLICY, TINY_RUN, described, episode, fresh, pictured
+from helpers import (
+    PROMPT_LENGTH,
+    SMALL_VALUE,
+    TINY_POLICY,
+    TINY_RUN,
+    VOCABULARY,
+    described,
+    encode,
+    episode,
+    fresh,
+    pictured,
+    toy_policy,
+)
 from helpers import weights_of
 from lab import evaluation
 from lab.files import load_dataset, load_network
@@ -45,7 +56,7 @@ def spy_training(I="every fourth", seed=0, **arguments):
     D = [episode(40, seed=i) for i in range(5)]
     if I == "every fourth":
         I = [np.arange(40) % 4 == 0] * 5
-    train_policy(VLA(), D, I, Settings(batch=64, seed=seed), 60, loss=loss, **arguments)
+    train_policy(toy_policy(), D, I, Settings(batch=64, seed=seed), 60, loss=loss, **arguments)
     assert len(seen) == 60
     return {name: torch.cat([batch[name] for batch in seen]) for name in seen[0]}
 
@@ -80,7 +91,7 @@ def test_the_dropout_is_drawn_from_the_seed_of_the_run_and_nothing_else():
     # Another dataset, other draws.
     loss, seen = recorder()
     D = [episode(39, seed=0)]
-    train_policy(VLA(), D, [np.ones(39, bool)], Settings(batch=64), 1, loss=loss)
+    train_policy(toy_policy(), D, [np.ones(39, bool)], Settings(batch=64), 1, loss=loss)
     assert not torch.equal(seen[0]["omit"], first["omit"][:64])
 
 def test_labels_and_columns_stay_with_their_steps():
@@ -103,7 +114,7 @@ def test_training_overfits_a_handful_of_steps():
         records.append({name: x.item() for name, x in terms.items()})
         return sum(terms.values())
 
-    train_policy(VLA(), D, [np.ones(6, bool)], Settings(batch=8), 150, loss=loss)
+    train_policy(toy_policy(), D, [np.ones(6, bool)], Settings(batch=8), 150, loss=loss)
     first = records[0]
     last = {name: np.mean([r[name] for r in records[-10:]]) for name in first}
     assert last["subtask"] < 0.05

@@ -18,7 +18,7 @@ from benchmarks.driver import SimulatedTime
 from control import REDO, Clock, drive
 from driver import WIDE, Still, background, command, rig, rising, safe
 from hardware import EmergencyStop, SafeRobot, Safety, Station, Task, to_dict, to_vector
-from helpers import episode
+from helpers import episode, toy_policy, toy_value
 from lab.files import load_dataset, save_network
 from policy import VLA
 from robots.__main__ import main, stand_still
@@ -487,21 +487,21 @@ def test_the_demonstration_runs_and_saves(tmp_path, capsys, simulated_clock):
 
 def test_a_checkpoint_is_driven(tmp_path, capsys, simulated_clock):
     path = str(tmp_path / "pi_1.npz")
-    save_network(VLA(), path)
+    save_network(toy_policy(), path)
     policy = f"robots.checkpoint:actor:{path},box,1.5"
     assert main(["--robot", "sim:Box", "--policy", policy]) == 0
     assert "outcome   " in capsys.readouterr().out
 
 def test_an_actor_of_a_checkpoint_has_its_task_and_beta(tmp_path):
     path = str(tmp_path / "pi_1.npz")
-    save_network(VLA(), path)
+    save_network(toy_policy(), path)
     made = actor(path, "box", "2.5")
     assert made.beta == 2.5
     chunk = made(World(sim_tasks.TASKS["box"], [1]).observe(), np.array([True]))
     assert chunk.shape == (1, 8, 6)
     with pytest.raises(ValueError, match="task: 'bocks'"):
         actor(path, "bocks")
-    save_network(ValueFunction(), path)
+    save_network(toy_value(), path)
     with pytest.raises(ValueError, match="a ValueFunction, expected a policy"):
         actor(path, "box")
 

@@ -6,29 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from backbone import (
-    CAMERAS,
-    KEYPOINT_DIM,
-    N_KEYPOINTS,
-    STATE_DIM,
-    SUBTASK_LENGTH,
-    VOCABULARY,
-    encode,
-)
+from helpers import PROMPT_LENGTH, STATE_DIM, SUBTASK_LENGTH, TOYS, VOCABULARY, encode, seen_by
 from recap import answer_loss
 from sim_tasks import questions
+from sim_tasks.arms import KEYPOINT_DIM, N_KEYPOINTS
+from sim_tasks.cameras import CAMERAS
 from sim_tasks.cameras import cameras as photograph
-from value import (
-    PROMPT_LENGTH,
-    ValueConfig,
-    ValueFunction,
-    discretize,
-    expected_value,
-    support,
-    value_loss,
-)
+from value import ValueConfig, ValueFunction, discretize, expected_value, support, value_loss
 
-TINY = ValueConfig(width=16, layers=1, heads=2)
+TINY = ValueConfig(TOYS, width=16, layers=1, heads=2)
 HALF_A_BIN = 0.5 / 200
 
 def make_observation(B, seed=0):
@@ -277,7 +263,7 @@ def asked(n, seed=0, cameras=()):
 
 def test_value_reads_images_of_every_camera_that_it_has():
     observation, prompt, _ = asked(3, cameras=CAMERAS)
-    value = make_value(replace(TINY, cameras=("base", "right_wrist")))
+    value = make_value(replace(TINY, interface=seen_by("base", "right_wrist")))
     logits = value(observation, prompt)
     for name, read in (
         ("base", True),
@@ -290,7 +276,7 @@ def test_value_reads_images_of_every_camera_that_it_has():
         assert bool((value(other, prompt) - logits)[[0, 2]].abs().amax(1).min() > 1e-5) == read
         # the middle one stays where it is
         assert torch.equal(value(other, prompt)[1], logits[1])
-    assert value.config.cameras == ("base", "right_wrist")
+    assert value.config.interface.cameras == ("base", "right_wrist")
 
 def test_value_learns_from_images():
     """Four white pictures with spots, four values: nothing but the spots tells them apart.
@@ -311,7 +297,7 @@ def test_value_learns_from_images():
     observation["state"], prompt = torch.zeros(4, STATE_DIM), prompt_ids(*["fold shirt"] * 4)
     returns = torch.tensor([-0.9, -0.6, -0.3, 0.0])
     torch.manual_seed(0)
-    value = ValueFunction(replace(TINY, cameras=CAMERAS))
+    value = ValueFunction(replace(TINY, interface=seen_by(*CAMERAS)))
     train(value, observation, prompt, torch.arange(4), returns, steps=250, batch=16)
     V = expected_value(value(observation, prompt)).detach().numpy()
     assert np.diff(V).min() > 0.01 and V[-1] - V[0] > 0.3, V
@@ -320,7 +306,7 @@ def test_value_learns_from_images():
 def test_value_learns_to_answer_questions(cameras):
     observation, question, answer = asked(24, cameras=cameras)
     torch.manual_seed(0)
-    value = ValueFunction(replace(TINY, width=32, cameras=cameras))
+    value = ValueFunction(replace(TINY, width=32, interface=seen_by(*cameras)))
     optimizer = torch.optim.Adam(value.parameters(), 5e-3)
     losses = []
     for _ in range(80):
@@ -387,4 +373,4 @@ def test_every_size_changes_the_network(name):
 
 def test_no_setting_is_without_a_test():
     # see `test_value_reads_images_...`
-    assert {f.name for f in fields(ValueConfig)} - set(SIZES) == {"cameras"}
+    assert {f.name for f in fields(ValueConfig)} - set(SIZES) == {"interface"}

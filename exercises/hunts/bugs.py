@@ -225,23 +225,19 @@ BUGS = {
     18: Bug(
         "the indicator stands before the subtask", "policy",
         [(
-            '        text = [prompt, torch.full_like(like, WORD_ID["subtask:"]), subtask]\n'
-            '        text.append(torch.full_like(like, WORD_ID["Advantage:"]))\n'
-            '        text.append(torch.where(positive, WORD_ID["positive"], '
-            'WORD_ID["negative"])[:, None])\n',
-            '        text = [prompt, torch.full_like(like, WORD_ID["Advantage:"])]\n'
-            '        text.append(torch.where(positive, WORD_ID["positive"], '
-            'WORD_ID["negative"])[:, None])\n'
-            '        text += [torch.full_like(like, WORD_ID["subtask:"]), subtask]\n',
+            '        text = [prompt, torch.full_like(like, WORDS.index("subtask:")), subtask]\n'
+            '        text += [torch.full_like(like, WORDS.index("Advantage:")), sign]\n',
+            '        text = [prompt, torch.full_like(like, WORDS.index("Advantage:")), sign]\n'
+            '        text += [torch.full_like(like, WORDS.index("subtask:")), subtask]\n',
         ), (
             "        self.at_subtask = n_prefix  #",
             "        self.at_subtask = n_prefix + 2  #",
         ), (
-            "        self.at_indicator = self.at_subtask + 1 + SUBTASK_LENGTH  #",
+            "        self.at_indicator = self.at_subtask + 1 + interface.subtask_length  #",
             "        self.at_indicator = n_prefix  #",
         ), (
             "        self.at_action = self.at_indicator + 2  #",
-            "        self.at_action = self.at_subtask + 1 + SUBTASK_LENGTH  #",
+            "        self.at_action = self.at_subtask + 1 + interface.subtask_length  #",
         ), (
             '        bias[omit, :, :, self.at_indicator : self.at_action] = float("-inf")',
             '        bias[omit, :, :, self.at_indicator : self.at_indicator + 2] = float("-inf")',
@@ -271,11 +267,11 @@ BUGS = {
             "        return policy.field(context, a[:, None], eta[:, None])[:, 0]"
             "  # (n*B, H, action_dim)\n",
         ), (
-            "    chunk = policy.denormalize(integrate(f, omega, steps), state)\n",
+            '    chunk = policy.denormalize(integrate(f, omega, steps), observation["state"])\n',
             "    chunk = integrate(f, omega.repeat(n, 1, 1), steps)  # (n*B, H, action_dim)\n"
             "    if n == 2:\n"
             "        chunk = guided(chunk[:B], chunk[B:], beta)  # (B, H, action_dim)\n"
-            "    chunk = policy.denormalize(chunk, state)\n",
+            '    chunk = policy.denormalize(chunk, observation["state"])\n',
         )],
         "Two chunks are sampled and extrapolated.  Where there is one way to act it is nearly the "
         "same; where there are two, the branches may sample different ones, and the extrapolation "

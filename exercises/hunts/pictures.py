@@ -93,14 +93,12 @@ def warm_start(scratch, tree):
 def run_once(folder, settings, warm):
     """The body of `observed`: every import in it is one of the tree's modules."""
     import recap
-    import sim_tasks
     from collection import roll_out
     from data import episode_seeds
     from lab.checks import flow_loss_by_eta, heldout_demonstrations
     from lab.files import load
     from lab.pictures import frames
     from lab.run import Run
-    from sim_tasks.arms import CONTROL_HZ
     from value import predict_values
 
     ppo = settings.pop("ppo", False)
@@ -120,8 +118,7 @@ def run_once(folder, settings, warm):
     if ppo:
         pi = run_ppo(run, s, D, V, warm)
         how = {"indicator": None}
-    spec = sim_tasks.TASKS[s.task]
-    rollout = roll_out(s, spec, episode_seeds(s.seed, "pictures", 8), pi, **how)[0]
+    rollout = roll_out(s, s.target, episode_seeds(s.seed, "pictures", 8), pi, **how)[0]
     steps = np.linspace(0, len(rollout) - 1, 6).astype(int)
     unseen = heldout_demonstrations(s, s.demonstrations)
     chosen = [next(e for e in unseen if e.success == success) for success in (True, False)]
@@ -141,8 +138,8 @@ def run_once(folder, settings, warm):
             "demonstra-\ntions": counted["positive_fraction_demonstrations"],
         },
         "eta": flow_loss_by_eta(pi, D, s),
-        "frames": frames(rollout, steps),
-        "times": (steps / CONTROL_HZ).tolist(),
+        "frames": frames(s.target, rollout, steps),
+        "times": (steps / rollout.hz).tolist(),
         "success": bool(rollout.success),
     }
 

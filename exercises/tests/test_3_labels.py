@@ -51,7 +51,7 @@ def episode(success=True, task="fold_shirt", source="autonomous", iteration=1, f
         task=task, prompt="fold shirt", max_length=2 * T, observations=observations,
         actions=np.zeros((T, 6), np.float32), subtask=np.array(["stack shirt"] * T),
         intervention=intervention, success=success, stages=np.array([success]), source=source,
-        iteration=iteration,
+        iteration=iteration, hz=10,
     )  # fmt: skip
 
 FORCED = range(T // 2)
