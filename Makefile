@@ -31,8 +31,9 @@ notebooks: .venv/notebooks
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/notebooks: .venv/installed requirements-notebooks.txt
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-notebooks.txt
+.venv/notebooks: .venv/installed requirements-notebooks.txt requirements-lerobot.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements-notebooks.txt -r requirements-lerobot.txt
 	@touch $@
 
 clean:

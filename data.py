@@ -165,17 +165,27 @@ def interface_of(task, cameras=()):
         state_mean=tuple(task.state_mean), state_std=tuple(task.state_std), **images,
     )  # fmt: skip
 
-def task_of(episodes):
-    """A `Task` for episodes of which nothing else is known: no world, no operator."""
-    first = episodes[0]
-    subtasks = dict.fromkeys(str(text) for e in episodes for text in e.subtask)
+def task_of(episodes, name=None):
+    """A `Task` for episodes of which nothing else is known: no world, no operator.
+
+    name: which of their tasks; None: that of the first one.  It knows the words of all of them.
+    ValueError where they have no state.
+    """
+    own = [e for e in episodes if name is None or e.task == name]
+    first = own[0]
+    if "state" not in first.observations:
+        found = ", ".join(first.observations) or "nothing"
+        raise ValueError(f"observations: {found}, expected 'state', where the robot is")
+    texts = np.concatenate([e.subtask for e in episodes])
+    subtasks = dict.fromkeys(texts.tolist())  # each once, in their order
     action_dim = first.actions.shape[1]
     state_dim = first.observations["state"].shape[1]
     two_arms = action_dim % 2 == 0 and action_dim >= 4
     states = np.concatenate([e.observations["state"] for e in episodes])  # (M, S)
     return Task(
         name=first.task, prompt=first.prompt, subtasks=tuple(subtasks), hz=first.hz,
-        max_steps=max(e.max_length for e in episodes), action_dim=action_dim,
+        texts=tuple(dict.fromkeys(f"{e.prompt} {e.metadata}" for e in episodes)),
+        max_steps=max(e.max_length for e in own if e.task == first.task), action_dim=action_dim,
         n_arms=2 if two_arms else 1,
         # Where the state does not say where the action's numbers are, all of them are absolute.
         absolute=None if state_dim >= action_dim else tuple(range(action_dim)),
@@ -212,7 +222,7 @@ def perceive(observation, interface):
     side = interface.image
     shapes = {"state": (interface.state_dim,)}
     if interface.cameras:
-        if not set(interface.cameras) <= set(seen):
+        if not set(interface.cameras) <= set(seen) and "keypoints" in seen:
             seen |= render(seen["state"], seen["keypoints"])
         shapes |= dict.fromkeys(interface.cameras, (side, side, 3))
     elif interface.keypoints:
@@ -241,6 +251,9 @@ def stack_steps(episodes, interface, device="cpu", horizon=None):
     chunks = []
     for e in episodes:
         T = len(e)
+        if e.actions.shape[1:] != (interface.action_dim,):
+            expected = f"({interface.action_dim},) as the networks have it"
+            raise ValueError(f"actions: shape {e.actions.shape[1:]}, expected {expected}")
         length = interface.prompt_length
         prompts += [interface.encode(e.prompt, length)] * T
         described += [interface.encode(f"{e.prompt} {e.metadata}", length)] * T

@@ -17,7 +17,7 @@ The expert predicts the clean chunk â and is asked for f = (a^η - â) / (1 - �
 The sequence; [ ] = seen by all, then causal; the expert reads what stands before "action:":
     [ keypoints | state | prompt ℓ_t, s ] subtask: w1 w2 | Advantage: positive | action: a^ℓ ...
 In shapes: B the batch, H actions of a chunk, n_draws draws of (ω, η) per sample, N = B * n_draws.
-Deviations (docs/DEVIATIONS.md): 1, 2 sizes, words, 9 the expert, 10 ℓ̂, 11 chunks, 12 α_η, 13 Eq. 12.
+Deviations (docs/DEVIATIONS.md): 1 sizes, 2 words, 9 the expert, 10 ℓ̂, 11 chunks, 12 α_η, 13.
 """
 from dataclasses import dataclass
 

@@ -29,9 +29,10 @@ from tqdm import tqdm
 from collection import collect_iteration, demonstrations, task_demonstrations
 from data import draw_prompts, generator, stack_steps, web_batches
 from labels import all_positive, episode_returns, label
-from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401  so that recap.returns works, too
+# What recap.returns, recap.Settings and others are expected to be, too.
+from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401
 from policy import FLOW_WEIGHTS, VLA, PolicyConfig, draw_noise
-from settings import Settings  # noqa: F401  likewise
+from settings import Settings  # noqa: F401
 from value import ValueConfig, ValueFunction, predict_values, value_loss
 
 # ---------------------------------------------------------------- Algorithm 1

@@ -194,6 +194,7 @@ def check_settings(s):
         check_words("cameras", CAMERAS)
     check("cameras", s.cameras.split(), "names of images, like " + ", ".join(CAMERAS))
     check_words("pretraining_tasks", sim_tasks.TASKS)
+    check("corrected", s.target.has_coach or not s.corrected, "0: the task has no coach")
     still = "no other bodies with --vision: the pictures show the static robot"
     check("bodies", not (s.bodies and s.vision), still)
     check_words("evaluation_metadata", METADATA)

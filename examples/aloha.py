@@ -3,7 +3,7 @@
     pip install -r requirements-aloha.txt
     pip install --no-deps "gym-aloha==0.1.*"            its XML and meshes alone, no dm_control
     python recap.py --task examples/aloha.py:TRANSFER_CUBE
-    MUJOCO_GL=egl python -m examples.aloha out.gif      watch the expert (pictures need GL)
+    MUJOCO_GL=egl python -m examples.aloha RUN          before.gif, after.gif (pictures need GL)
 
 The right arm picks up the cube, the left arm takes it in the air, the right arm lets go.
 Success: the left arm alone has held the cube in the air for 0.3 s.  gym-aloha asks for less: its
@@ -20,6 +20,7 @@ from pathlib import Path
 import gym_aloha
 import mujoco
 import numpy as np
+from PIL import Image
 
 from sim_tasks.scene import Skill
 from sim_tasks.task import Task
@@ -261,14 +262,34 @@ def frame(scene, camera="angle", size=(240, 320)):
     gl.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0  # four times as fast
     return gl.render()
 
-if __name__ == "__main__":
-    # One episode of the expert as a GIF.
-    from PIL import Image
-
-    scene = AlohaScene()
-    scene.reset(0)
+def film(scene, seed, actions, path):
+    """Replay an episode, which is the same again, and write it as a GIF."""
+    scene.reset(seed)
     pictures = []
-    while scene.stage < 3 and len(pictures) < TRANSFER_CUBE.max_steps:
-        scene.step(scene.expert())
+    for action in actions:
         pictures.append(Image.fromarray(frame(scene)))
-    pictures[0].save(sys.argv[1], append_images=pictures[1:], save_all=True, duration=100, loop=0)
+        scene.step(action)
+    pictures += 8 * [Image.fromarray(frame(scene))]  # a pause on the last one
+    pictures[0].save(path, append_images=pictures[1:], save_all=True, duration=100, loop=0)
+
+def before_and_after(folder):
+    """before.gif and after.gif of a finished run: one scene that π⁰ fails and π^K masters."""
+    from collection import roll_out
+    from data import episode_seeds
+    from lab.files import load_network, read_json
+    from settings import Settings
+
+    s = Settings(**read_json(folder, "settings.json"))
+    seeds = episode_seeds(s.seed, "pictures", 20)
+    films = []
+    for name in ("pi_0", f"pi_{s.iterations}"):
+        films.append(roll_out(s, TRANSFER_CUBE, seeds, load_network(f"{folder}/{name}.npz")))
+    for seed, before, after in zip(seeds, *films):
+        if after.success and not before.success:
+            film(AlohaScene(), seed, before.actions, f"{folder}/before.gif")
+            film(AlohaScene(), seed, after.actions, f"{folder}/after.gif")
+            return
+    print("no scene among 20 that the first policy fails and the last one masters")
+
+if __name__ == "__main__":
+    before_and_after(sys.argv[1])

@@ -10,7 +10,8 @@ The dataset is only read.  In the new folder:
     report.json                                 what is printed
     V.npz                                       the value function, for lab.files.load_network
 
-A task with autonomous episodes is judged N steps ahead, and ε_ℓ is that of its newest ones.
+A task with autonomous episodes is judged N steps ahead, and ε_ℓ is that of its newest ones.  The
+tasks, their words, sizes and rate are those of the dataset; N is a second unless it is --lookahead.
 A task of demonstrations alone is judged to the end of the episode, as in pre-training.
 What to do with the column `indicator`: docs/YOUR_VLA.md.
 """
@@ -26,7 +27,8 @@ import torch
 from data import generator
 from lab.checks import correlation, outcome_auc
 from lab.cli import add_setting
-from lab.files import load_dataset, save_network, write_arrays, write_atomically, write_text
+from lab.files import save_network, write_arrays, write_atomically, write_text
+from lab.given import check_labels, read, settle
 from labels import episode_returns, label, step_advantages, thresholds
 from settings import Settings
 from value import predict_values
@@ -98,18 +100,6 @@ def annotate(D, settings, new_value, train_value):
     }
     return V, columns, report
 
-def check_labels(D):
-    """ValueError where an episode does not say whether it succeeded."""
-    missing = [i for i, e in enumerate(D) if e.success is None]
-    if missing:
-        first = ", ".join(str(i) for i in missing[:5])
-        first += ", ..." if len(missing) > 5 else ""
-        raise ValueError(
-            f"success: no label of {len(missing)} of {len(D)} episodes ({first}), expected "
-            "Episode.success True or False; in LeRobot a bool column success of "
-            "meta/episodes/*/*.parquet, or a feature next.success, true on a frame of a success"
-        )
-
 def hold_out(D, seed):
     """Which episodes are kept from V: bool (episodes,), a fifth of each task, at least one."""
     g = generator(seed, "held out")
@@ -174,13 +164,9 @@ def main(new_value, train_value, read_lerobot, argv=None):
         if os.path.exists(args.out) and (not os.path.isdir(args.out) or os.listdir(args.out)):
             message = "exists and is not an empty folder, expected a new one"
             raise ValueError(f"--out: {args.out} {message}")
-        if not os.path.isdir(args.dataset):
-            D = load_dataset(args.dataset)
-        elif read_lerobot is None:
-            message = "a folder takes pyarrow: pip install -r requirements-lerobot.txt"
-            raise ValueError(f"{args.dataset}: {message}")
-        else:
-            D = read_lerobot(args.dataset, cameras=())
+        D = read(args.dataset, read_lerobot)
+        for task in {e.task for e in D}:
+            settle(D, task)
         torch.set_num_threads(1)
         V, columns, report = annotate(
             D, lambda task: Settings(task=task, **given), new_value, train_value
@@ -196,8 +182,8 @@ if __name__ == "__main__":
     # As recap.py does with lab/cli.py: what lies above lab/ is handed to it here alone.
     from recap import new_value, train_value
 
-    read = None
+    read_lerobot = None
     if pyarrow is not None:
-        from robots.lerobot_data import read_lerobot as read
+        from robots.lerobot_data import read_lerobot
 
-    sys.exit(main(new_value, train_value, read))
+    sys.exit(main(new_value, train_value, read_lerobot))

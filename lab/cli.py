@@ -7,12 +7,12 @@ from dataclasses import asdict, fields
 import torch
 
 from lab.files import read_json
-from lab.given import add_task_of, datasets, read
+from lab.given import datasets, read, settle
 from lab.pictures import draw_pictures
 from lab.run import Run
 from lab.tables import summary, table
 from settings import Settings
-from sim_tasks import find_task
+from sim_tasks import TASKS, find_task
 
 # --quick: a first look, a small run whose table visibly improves within a minute
 QUICK = dict(
@@ -33,6 +33,7 @@ other doors:
   python -m reproduce --help     the paper's figures, claims and ablations
   python -m robots --help        drive a robot, simulated or real, and record
   python -m benchmarks --help    how fast all this is
+  python -m lab.annotate --help  values and labels of your own data, for your own VLA
 """
 
 def parser():
@@ -99,9 +100,10 @@ def open_run(args, read_lerobot):
             message = "goes with no other option, a run keeps its settings"
             raise ValueError(f"--resume {args.resume}: {message}")
         return resumed(args.resume, read_lerobot)
-    asked = (QUICK if args.quick else {}) | asked
-    given = bring_data(asked, read_lerobot)
-    settings = Settings(**asked)
+    if args.quick:
+        theirs = ("task", "iterations") if args.data else ()  # the data say them
+        asked = {name: x for name, x in QUICK.items() if name not in theirs} | asked
+    settings, given = with_data(asked, read_lerobot)
     check_device(settings.device)  # before the folder is made
     out = args.out
     if out is None:
@@ -114,24 +116,27 @@ def open_run(args, read_lerobot):
     run.json("settings", lambda: asdict(settings))
     return run
 
-def bring_data(asked, read_lerobot):
-    """The datasets of --data, by the names of `recap.recap`; {} without.
+def with_data(asked, read_lerobot):
+    """The `Settings` asked for, and the datasets of --data by the names of `recap.recap`'s keep.
 
-    asked: the settings that were asked for; the task and the iterations of the data are filled in.
+    asked: {name: setting}; those that the data settle are filled in.
     """
     if not asked.get("data"):
-        return {}
+        return Settings(**asked), {}
     asked["data"] = os.path.abspath(asked["data"])  # --resume may come from another folder
-    episodes = read(asked["data"], read_lerobot)
-    if "task" not in asked or asked["task"] == episodes[0].task:
-        asked["task"] = add_task_of(episodes)
+    episodes = read(asked["data"], read_lerobot, asked.get("vision"))
+    asked["task"], episodes = settle(episodes, asked.get("task"))
     task = find_task(asked["task"])
+    images = [name for name, x in episodes[0].observations.items() if x.ndim == 4]
+    if images and task.name not in TASKS:
+        asked.setdefault("cameras", " ".join(images))
     n_iterations = max(e.iteration for e in episodes)
     asked.setdefault("iterations", n_iterations)
     if not task.has_world and asked["iterations"] > n_iterations:
         message = f"expected at most the {n_iterations} of the data: nothing can be collected"
         raise ValueError(f"--iterations: {asked['iterations']}, {message}")
-    return datasets(episodes, task.name)
+    settings = Settings(**asked)
+    return settings, datasets(episodes, settings)
 
 def free_folder(name, quick):
     """NAME, or NAME-2, NAME-3, ...: the first that is not there yet."""
@@ -148,8 +153,7 @@ def resumed(folder, read_lerobot):
     """The `Run` of a folder, with its settings."""
     try:
         asked = read_json(folder, "settings.json")
-        given = bring_data(asked, read_lerobot)
-        settings = Settings(**asked)
+        settings, given = with_data(asked, read_lerobot)
     except FileNotFoundError as error:
         message = f"there is no {error.filename}, expected the folder of a run, and its data"
         raise ValueError(f"--resume: {message}") from None
@@ -173,7 +177,7 @@ def main(recap, supervised, read_lerobot, argv=None):
             supervised(run.settings, run.keep)
         recap(run.settings, run.keep)
         finish(run)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         print(f"recap.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

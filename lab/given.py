@@ -1,57 +1,122 @@
-"""Data that somebody brings, instead of those that Algorithm 1 would collect."""
-from data import task_of
+"""Data that somebody brings, in the place of those that Algorithm 1 would collect."""
+from dataclasses import replace
+
+import numpy as np
+
+from data import stack_steps, task_of
 from lab.files import load_dataset
-from sim_tasks import add_task
+from sim_tasks import TASKS, add_task, find_task
+from sim_tasks.task import load_task
 
 HELD_OUT = 10  # every so many-th episode is kept for the checks of V
+SIDE = 24  # pixels: to squares of this side LeRobot's images are shrunk
 
-def read(path, read_lerobot):
+def read(path, read_lerobot, images=False):
     """Episodes of an .npz file, or of the folder of a LeRobot dataset.
 
     read_lerobot: `robots.lerobot_data.read_lerobot`, or None without pyarrow.
+    images: with those of a LeRobot dataset.
     """
     if str(path).endswith(".npz"):
         return load_dataset(path)
     if read_lerobot is None:
         message = "a folder takes pyarrow: pip install -r requirements-lerobot.txt"
-        raise ValueError(f"--data: {path}: {message}")
-    return read_lerobot(path)
+        raise ValueError(f"{path}: {message}")
+    return read_lerobot(path, cameras=None if images else (), side=SIDE)
 
-def add_task_of(episodes):
-    """Make a task of what the data say of themselves, and return its name."""
-    task = task_of(episodes)
-    add_task(task)
-    return task.name
+# ---------------------------------------------------------------- whose data they are
 
-def datasets(episodes, task):
-    """Cut episodes into D_demo, D_0, D_1 ... of one task, and what is held out of each.
+def settle(episodes, name=None):
+    """Let `Settings` find the task of the data.  Returns its name there, and the episodes.
 
-    Returns {name of `recap.recap`'s keep: episodes}, "held out V_pre", "held out V_k" among them.
+    name: of a task that the data name (None: that of their first episode), or of any other, like
+    my_file.py:MY_TASK: then episodes that have no name but its prompt become its own.
     """
-    demonstrations = [e for e in episodes if e.iteration == 0]
-    if not demonstrations:
-        raise ValueError("data: no episode of iteration 0, expected demonstrations to start from")
-    labelled(episodes)
-    kept, heldout = split(demonstrations)
-    found = {"D_demo": kept, "held out V_pre": [e for e in heldout if e.task == task]}
-    found["D_0"] = [e for e in kept if e.task == task]
-    for k in range(1, max(e.iteration for e in episodes) + 1):
-        newest = [e for e in episodes if e.iteration == k and e.task == task]
-        kept, heldout = split(newest)
-        found[f"D_{k}"] = kept
-        found[f"held out V_{k}"] = [e for e in heldout if e.source == "autonomous"]
-    return found
+    name = name or episodes[0].task
+    if name in {e.task for e in episodes}:
+        if name not in TASKS:
+            add_task(task_of(episodes, name))
+    else:
+        task = load_task(name) if ".py:" in name else find_task(name)
+        episodes = [adopt(e, task) for e in episodes]
+        if not any(e.task == task.name for e in episodes):
+            found = ", ".join(sorted({repr(e.task) for e in episodes}))
+            raise ValueError(f"data: no episode of task {task.name!r}, but of {found}")
+        if not task.has_world:
+            # What its file does not say, the data do.
+            known = task_of(episodes, task.name)
+            sizes = {"example": known.example}
+            if not task.state_mean:
+                sizes |= {"state_mean": known.state_mean, "state_std": known.state_std}
+            add_task(replace(task, **sizes), name)
+    rates = sorted({float(e.hz) for e in episodes})
+    if rates != [find_task(name).hz]:
+        raise ValueError(f"hz: {rates} in the data, expected {find_task(name).hz} of task {name!r}")
+    return name, episodes
 
-def labelled(episodes):
-    """ValueError where a success label is missing."""
+def adopt(e, task):
+    """The episode e as one of the task, if it has that prompt and, as in LeRobot, no other name."""
+    if e.task != e.prompt or e.prompt != task.prompt:
+        return e
+    if len(e) > task.max_steps:
+        message = f"an episode of {len(e)} steps, expected at most the task's {task.max_steps}"
+        raise ValueError(f"max_steps: {message}")
+    return replace(e, task=task.name, max_length=task.max_steps)
+
+def check_labels(episodes):
+    """ValueError where an episode does not say whether it succeeded."""
     missing = [i for i, e in enumerate(episodes) if e.success is None]
     if missing:
-        what = f"data: {len(missing)} of {len(episodes)} episodes have no success label"
-        raise ValueError(f"{what} (the first is number {missing[0]}), expected True or False")
+        first = ", ".join(str(i) for i in missing[:5])
+        first += ", ..." if len(missing) > 5 else ""
+        raise ValueError(
+            f"success: no label of {len(missing)} of {len(episodes)} episodes ({first}), expected "
+            "Episode.success True or False; in LeRobot a bool column success of "
+            "meta/episodes/*/*.parquet, or a feature next.success, true on a frame of a success"
+        )
+
+# ---------------------------------------------------------------- what Algorithm 1 asks for
+
+def datasets(episodes, s):
+    """Cut episodes into D_demo, D_0, D_1 ... of the target task, and what is held out of each.
+
+    s: the settings.
+    Returns {name of `recap.recap`'s keep: episodes}, "held out V_pre", "held out V_k" among them.
+    ValueError in one line for what would fail only after a while of training.
+    """
+    check_labels(episodes)
+    task = s.target.name
+    demonstrations = [e for e in episodes if e.iteration == 0]
+    own = [e for e in demonstrations if e.task == task]
+    if not own:
+        raise ValueError(f"data: no episode of iteration 0 of task {task!r}, expected some")
+    kept, heldout = split(own)
+    need_some(heldout, s, "of iteration 0")
+    others = [e for e in demonstrations if e.task != task]
+    found = {"D_demo": kept + others, "D_0": kept, "held out V_pre": heldout}
+    for k in range(1, min(s.iterations, max(e.iteration for e in episodes)) + 1):
+        newest = [e for e in episodes if e.iteration == k and e.task == task]
+        rollouts = [e for e in newest if e.source == "autonomous"]
+        if not rollouts:
+            message = f"no autonomous episode of task {task!r} in iteration {k}, expected some"
+            raise ValueError(f"data: {message}: ε_ℓ is theirs")
+        kept, heldout = split(rollouts)
+        need_some(heldout, s, f"of iteration {k}")
+        found[f"D_{k}"] = kept + [e for e in newest if e.source != "autonomous"]
+        found[f"held out V_{k}"] = heldout
+    for D in found.values():
+        if D:
+            stack_steps(D, s.interface, horizon=s.horizon)  # sizes and words: does all fit?
+    return found
+
+def need_some(heldout, s, which):
+    """Without a world, the checks of V have no other episodes than those."""
+    if not heldout and not s.target.has_world:
+        raise ValueError(f"data: one episode {which}, expected two or more (one is held out)")
 
 def split(episodes):
     """(kept, held out): every HELD_OUT-th episode is held out, one at least of two."""
     every = min(HELD_OUT, max(2, len(episodes)))
-    heldout = episodes[every - 1 :: every]
-    kept = [e for i, e in enumerate(episodes) if i % every != every - 1]
-    return kept, heldout
+    out = np.arange(len(episodes)) % every == every - 1
+    kept = [e for e, o in zip(episodes, out) if not o]
+    return kept, [e for e, o in zip(episodes, out) if o]

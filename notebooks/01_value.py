@@ -30,7 +30,6 @@ from lab.pictures import frames, value_figure
 from lab.plots import BLUE, GREY, VERMILLION, trends
 from settings import Settings
 from sim_tasks import TASKS
-from sim_tasks.demonstrator import MIXED
 from value import discretize, expected_value, predict_values, support, value_logits, value_loss
 
 torch.set_num_threads(1)
@@ -282,7 +281,7 @@ D = demonstrations(s)
 heldout = []
 for name in names:
     seeds = episode_seeds(s.seed, f"held out {name}", s.demonstrations)
-    heldout += demonstrate(TASKS[name], seeds, MIXED)
+    heldout += demonstrate(TASKS[name], seeds, "mixed")
 
 def within(value, episodes, tolerance=0.1):
     """How often V is nearer than `tolerance` to the return."""
@@ -368,7 +367,7 @@ m = int(np.argmin(np.abs(p_fail - 0.5)))
 e = heldout[which[m]]
 t = m - int(np.flatnonzero(which == which[m])[0])
 figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), layout="constrained", width_ratios=(1, 2.4))
-axes[0].imshow(frames(e, [t])[0])
+axes[0].imshow(frames(TASKS[e.task], e, [t])[0])
 axes[0].set(xticks=[], yticks=[], title=f"“{e.prompt}”, step {t}")
 axes[1].bar(
     v[v <= -0.5],
@@ -444,7 +443,8 @@ plt.rcParams["figure.dpi"] = 62  # a wide figure
 traces = predict_values(value, shirts)
 successes = sorted([e for e in shirts if e.success], key=len)
 falls = [-np.inf if e.success else (V[:-8] - V[8:]).max() for e, V in zip(shirts, traces)]
-value_figure(value, [successes[len(successes) // 2], shirts[int(np.argmax(falls))]])
+chosen = [successes[len(successes) // 2], shirts[int(np.argmax(falls))]]
+value_figure(value, TASKS["fold_shirt"], chosen)
 for outcome, kind in (("successes", True), ("failures", False)):
     drops = [(trends(V) < 0).any() for e, V in zip(shirts, traces) if e.success == kind]
     last = [V[-1] for e, V in zip(shirts, traces) if e.success == kind]

@@ -26,14 +26,12 @@ import labels
 import recap
 from collection import collect_iteration, demonstrate, demonstrations
 from data import episode_seeds
-from lab.checks import correlation, visible_quality
+from lab.checks import correlation
 from lab.evaluation import score
 from lab.pictures import frames
 from lab.plots import BLUE, GREEN, GREY, VERMILLION
 from policy import VLA, PolicyConfig
 from settings import Settings
-from sim_tasks import TASKS
-from sim_tasks.demonstrator import GOOD
 from value import predict_values
 
 torch.set_num_threads(1)
@@ -60,8 +58,8 @@ D_demo = demonstrations(s)
 V_pre = recap.train_value(recap.new_value(s), D_demo, s, 500)
 
 seeds = episode_seeds(s.seed, "sft fold_collar fold_collar", s.demonstrations)
-D = demonstrate(TASKS[s.task], seeds, GOOD)
-policy = VLA(PolicyConfig())
+D = demonstrate(s.target, seeds, "good")
+policy = VLA(PolicyConfig(s.interface))
 recap.train_policy(policy, D, labels.all_positive(D), s, 700)
 D = D + collect_iteration(s, policy, 1)
 V = recap.train_value(copy.deepcopy(V_pre), D, s, 400)
@@ -107,11 +105,12 @@ print(f"{len(e)} steps, N = {N}: the literal sums agree; the last {N} advantages
 # Now N. With N = T (pre-training) the advantage of a step contains all that comes after
 # it, the luck and mistakes of later steps included. With a small N it contains only
 # what V notices within N steps. An independent check of the labels:
-# `lab.checks.visible_quality` marks steps that anyone would call good (a grasp is about
-# to be a good one) or bad (an edge grasp is about to begin, or all stands still).
+# `sim_tasks.toys.Toy.visible_quality` marks steps that anyone would call good (a grasp is
+# about to be a good one) or bad (an edge grasp is about to begin, or all stands still).
 
 # %%
-good, bad = (np.concatenate(x) for x in zip(*map(visible_quality, rollouts)))
+seen = [s.target.visible_quality(e.observations) for e in rollouts]
+good, bad = (np.concatenate(x) for x in zip(*seen))
 which = np.concatenate([[i] * len(e) for i, e in enumerate(rollouts)])
 won = np.concatenate([[e.success] * len(e) for e in rollouts])
 lookaheads = (1, 5, 10, 20, 40, None)
@@ -287,7 +286,7 @@ def advantage_trace(e, fig):
     t = np.arange(len(e))
     steps = np.linspace(0, len(e) - 1, 5).astype(int)
     grid = fig.add_gridspec(2, 5, height_ratios=(1, 1.4))
-    for i, picture in enumerate(frames(e, steps)):
+    for i, picture in enumerate(frames(s.target, e, steps)):
         fig.add_subplot(grid[0, i], xticks=[], yticks=[], title=f"t = {steps[i]}").imshow(picture)
     ax = fig.add_subplot(grid[1, :], xlabel="step t", ylabel="A, N = 10")
     ax.plot(A, color=GREY)
@@ -300,7 +299,7 @@ def advantage_trace(e, fig):
     outcome = "success" if e.success else "failure"
     fig.suptitle(f"{e.source}, {outcome}: {positive.mean():.0%} of the steps positive", fontsize=11)
 
-edge_first = [e for e in rollouts if e.success and visible_quality(e)[1].any()]
+edge_first = [e for e, (_, bad) in zip(rollouts, seen) if e.success and bad.any()]
 saved = [e for e in corrected if e.success and not e.intervention[:20].any()]
 saved.sort(key=lambda e: e.intervention.sum())
 figure = plt.figure(figsize=(13, 3.9), layout="constrained")

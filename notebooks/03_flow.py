@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 import recap
-from collection import demonstrate
+from control import play
 from data import episode_seeds, stack_steps
 from lab.plots import BLUE, GREEN, GREY, VERMILLION
 from policy import (
@@ -39,7 +39,7 @@ from recap import optimise
 from settings import Settings
 from sim_tasks import TASKS
 from sim_tasks.arms import forward_kinematics
-from sim_tasks.demonstrator import Skill
+from sim_tasks.demonstrator import Operator, Skill
 
 torch.set_num_threads(1)
 plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
@@ -360,9 +360,18 @@ s = Settings(task="fold_collar", demonstrations=100)
 steady = Skill(
     careful=1.0, pause=0.0, paces=(0.017,), pace_p=(1.0,)
 )  # m per step; half still go wrong
-spec = TASKS["fold_collar"]
-seeds = episode_seeds(s.seed, "walkthrough fold_collar", s.demonstrations)
-D = demonstrate(spec, seeds, steady)
+
+def demonstrated_steadily(seeds):
+    """`collection.demonstrate` by an operator of this skill."""
+    world = TASKS["fold_collar"].world(seeds)
+    operator = Operator(world, seeds, steady)
+
+    def act(observation, live):
+        return operator.act(world)[:, None]  # chunks of one action
+
+    return play(world, act, 1, source="demonstration", metadata=operator.metadata())
+
+D = demonstrated_steadily(episode_seeds(s.seed, "walkthrough fold_collar", s.demonstrations))
 policy = recap.train_policy(recap.new_policy(s), D, None, s, 300)
 success = 100 * np.mean([e.success for e in D])
 print(
@@ -370,7 +379,7 @@ print(
 )
 
 seeds = episode_seeds(s.seed, "walkthrough, held out fold_collar", s.demonstrations)
-held_out = demonstrate(spec, seeds, steady)
+held_out = demonstrated_steadily(seeds)
 
 def at_the_fork(episodes):
     """(episode, step) at which both halves are held for the first time: one goes up or down."""
@@ -389,12 +398,15 @@ def hands(chunks, state):
 
 demonstrated = np.concatenate(
     [
-        hands(stack_steps([e], horizon=8)["actions"][t : t + 1], e.observations["state"][t])
+        hands(
+            stack_steps([e], s.interface, horizon=8)["actions"][t : t + 1],
+            e.observations["state"][t],
+        )
         for e, t in at_the_fork(D)
     ]
 )  # (episodes, 8)
 e, t = at_the_fork(held_out)[0]  # one state that the network has not seen
-steps = stack_steps([e])
+steps = stack_steps([e], s.interface)
 seen = {key: x[t : t + 1].expand(200, *x.shape[1:]) for key, x in steps.items()}
 omega = torch.randn(200, 8, 6, generator=torch.Generator().manual_seed(6))
 observation = {key: seen[key] for key in ("state", "keypoints")}
@@ -449,7 +461,7 @@ for n in (1, 5, 50):
 # constant prediction would get).
 
 # %%
-steps = stack_steps(D, horizon=8)
+steps = stack_steps(D, s.interface, horizon=8)
 batch = {key: x for key, x in steps.items() if key != "actions"}
 batch["chunk"] = policy.normalize(steps["actions"], steps["state"])  # (M, H, action_dim)
 batch["tokens"] = policy.tokenizer.encode(batch["chunk"])
@@ -478,7 +490,7 @@ assert by_eta[0] > by_eta[-1]
 # network against itself, whose ratio must be 1.
 
 # %%
-steps = stack_steps(held_out, horizon=8)
+steps = stack_steps(held_out, s.interface, horizon=8)
 index = torch.randperm(len(steps["prompt"]), generator=torch.Generator().manual_seed(7))[:200]
 batch = {key: x[index] for key, x in steps.items()}
 chunk = policy.normalize(batch["actions"], batch["state"])  # (200, H, A)

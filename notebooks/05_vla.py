@@ -21,21 +21,21 @@ import numpy as np
 import torch
 
 import recap
-from backbone import PROMPT_LENGTH, SUBTASK_LENGTH, VOCABULARY, encode
 from collection import Actor, demonstrate
-from data import episode_seeds, generator, stack_steps
+from data import episode_seeds, generator, interface_of, stack_steps
 from lab.plots import BLUE, GREEN, GREY, PURPLE, VERMILLION
 from policy import VLA, ActionTokenizer, PolicyConfig, draw_noise, sample_actions
 from recap import optimise
 from settings import Settings
 from sim_tasks import TASKS
 from sim_tasks.cameras import cameras
-from sim_tasks.demonstrator import MIXED
 from sim_tasks.render import draw
 
 torch.set_num_threads(1)
 plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
-CONFIG = PolicyConfig()
+SPEC = TASKS["fold_shirt"]
+INTERFACE = interface_of(SPEC)  # its sizes and words
+CONFIG = PolicyConfig(INTERFACE)
 
 # %% [markdown]
 # ## 1. One step
@@ -45,7 +45,7 @@ CONFIG = PolicyConfig()
 # %%
 s = Settings(demonstrations=24)
 seeds = episode_seeds(s.seed, "notebook fold_shirt", s.demonstrations)
-episodes = demonstrate(TASKS["fold_shirt"], seeds, MIXED)
+episodes = demonstrate(SPEC, seeds, "mixed")
 e = episodes[0]
 t = 20
 state = e.observations["state"][t]
@@ -54,7 +54,7 @@ print("prompt ℓ_t   ", e.prompt, "\nmetadata s   ", e.metadata, "\nsubtask ℓ
 print("state q_t    ", state.round(2), "(rad, rad, gripper 0-1; left, then right)")
 
 # %%
-pictures = {"drawn for us": draw(state, keypoints, e.task)} | {
+pictures = {"drawn for us": draw(state, keypoints, SPEC)} | {
     name: x[0] for name, x in cameras(state[None], keypoints[None]).items()
 }
 fig, axes = plt.subplots(1, 4, figsize=(10, 2.8), layout="constrained")
@@ -86,15 +86,17 @@ for row, name in zip(keypoints, ("left handle", "right handle", "left goal", "ri
 
 # %% [markdown]
 # ## 2. Words
-# Every word is one token (the paper: word pieces). A text is padded with "" to a fixed
-# length, and a word that no network has ever seen is an error, not an unknown token
-# that is silently passed on.
+# Every word is one token (the paper: word pieces). `data.WORDS` are known to every
+# network, the others are the task's: `Interface.vocabulary` has both. A text is padded
+# with "" to a fixed length, and a word that no network has ever seen is an error, not an
+# unknown token that is silently passed on.
 
 # %%
-ids = encode(f"{e.prompt} {e.metadata}", PROMPT_LENGTH)
+VOCABULARY = INTERFACE.vocabulary
+ids = INTERFACE.encode(f"{e.prompt} {e.metadata}", INTERFACE.prompt_length)
 print(len(VOCABULARY), "words;", ids, "=", [VOCABULARY[i] for i in ids])
 try:
-    encode("fold shrit", PROMPT_LENGTH)
+    INTERFACE.encode("fold shrit", INTERFACE.prompt_length)
 except ValueError as error:
     print("ValueError:", str(error).replace("expected", "\n            expected"))
 
@@ -111,7 +113,7 @@ except ValueError as error:
 # %%
 torch.manual_seed(0)  # the weights that networks begin with come from the global generator
 policy = VLA(CONFIG)
-steps = stack_steps(episodes, horizon=CONFIG.horizon, cameras=CONFIG.cameras)
+steps = stack_steps(episodes, INTERFACE, horizon=CONFIG.horizon)
 policy.fit_normalizer(steps["actions"], steps["state"])
 steps["chunk"] = policy.normalize(steps["actions"], steps["state"])  # (M, H, A)
 print("root mean square error, unit variance")
@@ -154,10 +156,11 @@ print("a^ℓ of this chunk:", tokens[now].tolist())
 
 # %%
 patches = []
-for name in CONFIG.cameras:
+for name in INTERFACE.cameras:
     patches += [f"{name} {i}" for i in range(9)]
 observation = patches or [f"keypoint {i}" for i in range(4)]
-prompt = [repr(VOCABULARY[i]) for i in encode(e.prompt, PROMPT_LENGTH)]
+ids = INTERFACE.encode(e.prompt, INTERFACE.prompt_length)
+prompt = [repr(VOCABULARY[i]) for i in ids]
 names = observation + ["state"] + prompt + ["subtask:", *str(e.subtask[t]).split()]
 names += ["Advantage:", "positive", "action:"] + [
     f"token {i}" for i in range(1, policy.n_action_tokens)
@@ -264,11 +267,13 @@ yes = torch.tensor([True])
 no = torch.tensor([False])
 plain = results()
 other = (tokens[t : t + 1] + 7) % CONFIG.n_action_bins
+stack = torch.tensor([INTERFACE.encode("stack shirt", INTERFACE.subtask_length)])
+build = torch.tensor([INTERFACE.encode("build box", INTERFACE.prompt_length)])
 cases = {
     "indicator positive → negative": dict(positive=no),
     "other action tokens": dict(tokens=other),
-    "subtask: stack shirt": dict(subtask=torch.tensor([encode("stack shirt", SUBTASK_LENGTH)])),
-    "prompt: build box": dict(prompt=torch.tensor([encode("build box", PROMPT_LENGTH)])),
+    "subtask: stack shirt": dict(subtask=stack),
+    "prompt: build box": dict(prompt=build),
 }
 print(f"{'largest change of':<32}{'subtask logits':>15}{'token logits':>15}{'f':>10}")
 for name, changed in cases.items():
@@ -292,7 +297,7 @@ assert all(torch.equal(x, omitted[key]) for key, x in results(omit=yes, positive
 act = dict(
     policy=policy, observation=one, prompt=one["prompt"], subtask=one["subtask"], omega=omega[:, 0]
 )
-act["observation"] = {key: one[key] for key in ("state", *(CONFIG.cameras or ("keypoints",)))}
+act["observation"] = {key: one[key] for key in ("state", *(INTERFACE.cameras or ("keypoints",)))}
 unconditional = sample_actions(**act, indicator=None)
 assert torch.equal(unconditional, sample_actions(**act, indicator=True, beta=0.0))
 far = (sample_actions(**act, indicator=True) - unconditional).abs().max().item()
@@ -510,7 +515,7 @@ for name, n in (rows | {"all": count(student)}).items():
 # %% [markdown]
 # ## Change this line and see
 #
-# - At the top, `CONFIG = PolicyConfig(cameras=("base", "left_wrist", "right_wrist"))`:
+# - At the top, `INTERFACE = interface_of(SPEC, ("base", "left_wrist", "right_wrist"))`:
 #   28 observation tokens in the place of 5, and every assertion still holds. After 150
 #   steps the words acted by are right at 45 % of the steps: pictures take longer to
 #   learn than keypoints.

@@ -31,12 +31,10 @@ import torch
 
 import labels
 import recap
-import sim_tasks
 from collection import collect_iteration, demonstrations, roll_out, task_demonstrations
 from data import episode_seeds
 from lab import plots
 from lab.checks import correlation, heldout_demonstrations, heldout_rollouts, outcome_auc
-from lab.checks import visible_quality
 from lab.evaluation import score
 from lab.pictures import frames
 from lab.tables import table
@@ -60,7 +58,7 @@ s = Settings(
     demonstrations=100, autonomous=80, corrected=20, pretraining_steps=1500, sft_steps=200,
     policy_steps=1200, value_pretraining_steps=300, value_steps=150,
 )  # fmt: skip
-spec = sim_tasks.TASKS[s.task]
+spec = s.target
 kinds = {True: "success", False: "failure"}
 default = Settings(task="fold_collar")
 names = "demonstrations autonomous corrected pretraining_steps sft_steps policy_steps"
@@ -98,7 +96,7 @@ def strip(episodes):
     )
     for row, e in zip(axes, episodes):
         steps = np.linspace(0, len(e) - 1, 3).astype(int)
-        for ax, picture, t in zip(row, frames(e, steps), steps):
+        for ax, picture, t in zip(row, frames(spec, e, steps), steps):
             ax.imshow(picture[::2, ::2])
             ax.set(xticks=[], yticks=[])
             ax.set_title(f"{t / CONTROL_HZ:.1f} s", fontsize=9, pad=2)
@@ -287,12 +285,12 @@ assert abs(share([p for p, e in zip(I, D) if e.source == "autonomous"]) - s.posi
 # %% [markdown]
 # Which steps are positive, and why? Two checks that $V$ has no part in. First, what a
 # bystander would say: a good grasp is good; an edge grasp or standing still is bad
-# (`lab.checks.visible_quality`). Second, which way the shirt is carried.
+# (`sim_tasks.toys.Toy.visible_quality`). Second, which way the shirt is carried.
 
 # %%
 mine = [(p, e) for p, e in zip(I, D) if e.source == "autonomous"]
 for i, name in enumerate(("good", "bad")):
-    steps = np.concatenate([p[visible_quality(e)[i]] for p, e in mine])
+    steps = np.concatenate([p[spec.visible_quality(e.observations)[i]] for p, e in mine])
     print(f"P(+ | {name:<4}) = {steps.mean():.2f}   ({len(steps)} steps)")
 
 def height(e):

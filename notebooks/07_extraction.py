@@ -25,7 +25,6 @@ import numpy as np
 import torch
 
 import recap
-import sim_tasks
 from baselines import awr_weights, spo_loss
 from collection import Actor, roll_out, task_demonstrations
 from control import play
@@ -239,7 +238,7 @@ s = Settings(
     autonomous=80, corrected=40, pretraining_steps=1200, policy_steps=400,
     value_pretraining_steps=400,
 )  # fmt: skip
-spec = sim_tasks.TASKS[s.task]
+spec = s.target
 D = task_demonstrations(s)
 start = recap.train_policy(recap.new_policy(s), D, None, s, s.pretraining_steps)
 seeds = episode_seeds(s.seed, "autonomous 1", s.autonomous)
@@ -274,7 +273,7 @@ print(
 # *same* network, so $r$ must be 1:
 
 # %%
-steps = stack_steps(D, horizon=start.config.horizon)
+steps = stack_steps(D, s.interface, horizon=start.config.horizon)
 index = torch.randint(len(A), (512,), generator=g)
 batch = {key: x[index] for key, x in steps.items()}
 batch["chunk"] = start.normalize(batch.pop("actions"), batch["state"])

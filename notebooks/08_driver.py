@@ -35,7 +35,7 @@ from recap import new_policy, new_value, train_policy, train_value
 from robots.report import report
 from robots.simulated import SimRobot
 from settings import Settings
-from sim_tasks.demonstrator import BEST, ScriptedOperator
+from sim_tasks.demonstrator import ScriptedOperator
 from sim_tasks.render import draw
 from value import predict_values
 
@@ -178,7 +178,8 @@ for ax, title in zip(axes, titles):
     ax.axvspan(t[hangs][0], t[hangs][-1] + 0.02, color=GREY, alpha=0.2, label="the program hangs")
     ax.axvline(held[0], color=VERMILLION, label="the watchdog holds")
     ax.set(title=title, xlabel="time (s)")
-axes[0].legend(frameon=False, fontsize=9, loc="lower right");
+axes[0].legend(frameon=False, fontsize=9, loc="lower right")
+plt.show()
 
 # %% [markdown]
 # The ramp at the left, the hold after 0.4 s without a command, and the same ramp again when
@@ -221,7 +222,7 @@ print(f"100 turns: sleeping {100 / (naive[-1] + 0.023):.1f} Hz;",
 # %%
 s = Settings()
 task = sim_tasks.TASKS["fold_shirt"]
-demonstrations = demonstrate(task, episode_seeds(0, "driver fold_shirt", 60), BEST)
+demonstrations = demonstrate(task, episode_seeds(0, "driver fold_shirt", 60), "best")
 policy = train_policy(new_policy(s), demonstrations, all_positive(demonstrations), s, 500)
 actor = Actor(s, [task.prompt], policy, g=torch.Generator().manual_seed(0))
 requests = []  # (requested at, there at, chunk (8, 6), how many were frozen)
@@ -328,7 +329,8 @@ margin = high - low
 ax.set(xlabel="time (s); bars at the bottom: the policy computes",
        ylabel="left shoulder target (rad)",
        xlim=(-0.1, 0.85), ylim=(low - 0.2 * margin, high + 0.1 * margin))
-ax.legend(frameon=False, fontsize=9, ncol=3);
+ax.legend(frameon=False, fontsize=9, ncol=3)
+plt.show()
 
 # %% [markdown]
 # The squares are the frozen prefix: the two actions planned for the ticks in which the chunk
@@ -359,14 +361,15 @@ for ax, first, arm in zip(axes, (0, 3), ("left", "right")):
 fig.legend(*axes[0].get_legend_handles_labels(), ncol=3, frameon=False, fontsize=9,
            loc="outside lower center")
 axes[0].set_title("shaded: the operator is in control (dots: measured)")
-axes[1].set_xlabel("command (50 per second)");
+axes[1].set_xlabel("command (50 per second)")
+plt.show()
 
 # %%
 last = len(e) - 1
 moments = {"start": 0, "takes over": takes[0], "hands back": min(gives[0], last), "end": last}
 fig, axes = plt.subplots(1, 4, figsize=(8, 2.3), layout="constrained")
 for ax, (name, i) in zip(axes, moments.items()):
-    ax.imshow(draw(e.observations["state"][i], e.observations["keypoints"][i], e.task, size=150))
+    ax.imshow(draw(e.observations["state"][i], e.observations["keypoints"][i], task, size=150))
     ax.set(xticks=[], yticks=[], title=f"{name} ({i})")
     ax.title.set_fontsize(9)
 

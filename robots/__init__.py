@@ -2,6 +2,7 @@
 
     simulated.py     SimRobot                   any Gymnasium task of sim_tasks; its own referee
     lerobot.py       LeRobotRobot, LeaderArm    LeRobot's bimanual followers and teleoperators
+    lerobot_data.py  read_lerobot, write_...    LeRobot's datasets in and out, by way of pyarrow
     operators.py     Person, keyboard           an operator at a keyboard, who is the referee, too
     checkpoint.py    actor                      a policy of recap.py, for the simulated robot
     report.py        report                     the figures of one recording

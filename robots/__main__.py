@@ -6,6 +6,11 @@
       q w e r t y u, a s d f g h j   move the joints of one arm up, down; the gripper is its last
       tab, enter, x                  the other arm; the end of the episode; the emergency stop
 
+Recordings go into a dataset for recap.py, or on to the end of one.  An evening for line 7 of
+Algorithm 1 are some episodes of the policy alone, and some with a person who corrects it:
+  python -m robots --policy ... --keyboard --iteration 1 --out mine.npz --episodes 10 --autonomous
+  python -m robots --policy ... --keyboard --iteration 1 --out mine.npz --episodes 10
+
 A policy is what a function returns: --policy module:function[:argument,...].  A checkpoint of
 recap.py, its task and β, for the simulated robot alone:
   python -m robots --robot sim:Box --policy robots.checkpoint:actor:runs/box-seed0/pi_2.npz,box,1.5
@@ -26,9 +31,9 @@ import numpy as np
 
 from control import record
 from hardware import SafeRobot, Safety, Station, Task
-from lab.files import save_dataset
+from lab.files import BadFile, load_dataset, save_dataset
 from robots.lerobot import LeaderArm, LeRobotRobot
-from robots.operators import Person, keyboard
+from robots.operators import Onlooker, Person, Referees, keyboard
 from robots.report import report
 from robots.simulated import SimRobot
 from sim_tasks.demonstrator import ScriptedOperator, hasty
@@ -50,6 +55,8 @@ def parser():
     leader = f"{named} of the teleoperator of a real robot (default: the keyboard)"
     person = "be the operator of the simulated robot yourself"
     task = "of a real robot, as name:prompt:ticks"
+    iteration = "k of Algorithm 1, where the policy is that of k - 1 (default: 0)"
+    alone = "nobody takes over; a person still ends and labels the episodes"
     add = parser.add_argument
     add("--robot", default="sim:FoldShirt", metavar="KIND:NAME", help=robot)
     add("--policy", metavar="NAME", help=policy)
@@ -59,7 +66,9 @@ def parser():
     add("--hz", type=float, default=50.0, help="ticks per second (default: 50)")
     add("--episodes", type=int, default=1, help="how many (default: 1)")
     add("--seed", type=int, default=0, help="of the first simulated episode (default: 0)")
-    add("--out", metavar="FILE", help="dataset (.npz), saved as every episode ends")
+    add("--iteration", type=int, default=0, metavar="K", help=iteration)
+    add("--autonomous", action="store_true", help=alone)
+    add("--out", metavar="FILE", help="dataset (.npz), saved as every episode ends; it may exist")
     return parser
 
 def check(args):
@@ -68,6 +77,8 @@ def check(args):
         raise ValueError(f"--hz: {args.hz}, expected a number > 0")
     if args.episodes < 1:
         raise ValueError(f"--episodes: {args.episodes}, expected at least 1")
+    if args.iteration < 0:
+        raise ValueError(f"--iteration: {args.iteration}, expected 0 or more")
     if args.out is not None and not os.path.isdir(os.path.dirname(os.path.abspath(args.out))):
         raise ValueError(f"--out: {args.out}, expected a file in a folder that exists")
 
@@ -108,11 +119,33 @@ def person_of(args, robot, stack):
         return Person(robot, stack.enter_context(keyboard()))
     return None
 
+def earlier_episodes(path):
+    """Those of a dataset that is there, to which the new ones are added.  BadFile if it is none."""
+    if path is None or not os.path.exists(path):
+        return []
+    try:
+        return load_dataset(path)
+    except BadFile as error:
+        raise BadFile(f"--out: {error}: nothing is added to it, expected a new file") from error
+
+def check_fits(episodes, station, path):
+    """ValueError, before anything moves, where new episodes could not follow the earlier ones."""
+    if not episodes:
+        return
+    last = episodes[-1]
+    here = {name: x.shape[1:] for name, x in station.observe().items()}
+    there = {name: x.shape[1:] for name, x in last.observations.items()}
+    if here != there:
+        raise ValueError(f"--out: {path} holds {there}, expected what is seen here, {here}")
+    if last.hz != station.task.hz:
+        raise ValueError(f"--out: {path} is of {last.hz} Hz, expected {station.task.hz} as here")
+
 # ---------------------------------------------------------------- python -m robots
 
 def run(args):
     """Drive, and save after every episode."""
     check(args)
+    episodes = earlier_episodes(args.out)
     bare, task, safety, policy = robot_of(args)
     simulated = isinstance(bare, SimRobot)
     if args.policy is not None:
@@ -120,7 +153,9 @@ def run(args):
     with ExitStack() as stack:
         robot = stack.enter_context(SafeRobot(bare, safety))
         person = person_of(args, robot, stack)
-        station = Station(robot, task, bare if simulated else person)
+        referees = [who for who in (bare if simulated else None, person) if who is not None]
+        station = Station(robot, task, Referees(referees))
+        check_fits(episodes, station, args.out)
 
         def begin(i):
             """Put the scene of episode i back.  Returns the operator."""
@@ -129,12 +164,15 @@ def run(args):
             else:
                 input(f"episode {i + 1}: set the scene, then press enter ")
             if person is None:
-                return ScriptedOperator(bare.world, [args.seed + i])
+                return None if args.autonomous else ScriptedOperator(bare.world, [args.seed + i])
             person.begin()
-            return person
+            return Onlooker(person) if args.autonomous else person
 
-        episodes = []
-        how = {"execute": 4, "lead": 2, "hz": args.hz}
+        how = {"execute": 4, "lead": 2, "hz": args.hz, "iteration": args.iteration}
+        if args.autonomous:
+            how["source"] = "autonomous"
+        elif policy is stand_still:
+            how["source"] = "demonstration"  # teleoperation: there is nobody to correct
         for recording in record(station, begin, policy, args.episodes, **how):
             episodes += recording.episodes
             if args.out is not None:

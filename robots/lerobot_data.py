@@ -18,7 +18,6 @@ Where those last columns are missing, the prompt is the task's id, too.  Its lim
 episode.  Without an intervention column all are demonstrations, else rollouts of iteration 1.
 Videos (mp4) are not decoded.  One number per step, (T,), comes back as (T, 1).
 """
-import dataclasses
 import glob
 import io
 import json
@@ -41,11 +40,12 @@ OWN = ("task", "max_length", "source", "iteration", "metadata", "stages")  # rec
 
 # ---------------------------------------------------------------- in
 
-def read_lerobot(folder, cameras=None) -> list:
+def read_lerobot(folder, cameras=None, side=None) -> list:
     """A dataset of LeRobot as a list of `data.Episode`, in its own order: item i is episode i.
 
     folder: holds meta/ and data/.
     cameras: names of the images to decode; None: all.
+    side: pixels of a side, to which images are shrunk as they are read; None: they stay.
     BadFile names a file that is damaged, ValueError what else does not fit.
     """
     folder = str(folder)
@@ -55,7 +55,7 @@ def read_lerobot(folder, cameras=None) -> list:
     intervention = [name for name in INTERVENTION if name in features][:1]
     others = ["index", "frame_index", "episode_index", "task_index", "action", *intervention]
     others += [name for name in (SUCCESS, "subtask_index", "subtask") if name in features]
-    frames = read_frames(folder, features, [*seen.values(), *others])
+    frames = read_frames(folder, features, [*seen.values(), *others], side)
     rows = read_episode_rows(folder, info)
     check_order(folder, frames, rows)
 
@@ -77,28 +77,17 @@ def read_lerobot(folder, cameras=None) -> list:
         if intervention:
             operator = frames[intervention[0]][span].reshape(T, -1).any(1)
             source = "corrected" if operator.any() else "autonomous"
-        fields = {
-            "task": task,
-            "prompt": prompt,
-            "max_length": row.get("recap/max_length", longest[task]),
-            "observations": {name: frames[key][span] for name, key in seen.items()},
-            "actions": frames["action"][span],
-            "subtask": subtask[span],
-            "intervention": operator,
-            "success": success_of(row, frames, span),
-            "stages": np.array(row.get("recap/stages", []), bool),
-            "source": row.get("recap/source", source),
-            "iteration": row.get("recap/iteration", int(source != "demonstration")),
-            "metadata": row.get("recap/metadata", ""),
-            "hz": info["fps"],
-        }
-        episodes.append(Episode(**known(fields)))
+        episode = Episode(
+            task=task, prompt=prompt, max_length=row.get("recap/max_length", longest[task]),
+            observations={name: frames[key][span] for name, key in seen.items()},
+            actions=frames["action"][span], subtask=subtask[span], intervention=operator,
+            success=success_of(row, frames, span), source=row.get("recap/source", source),
+            stages=np.array(row.get("recap/stages", []), bool), hz=info["fps"],
+            iteration=row.get("recap/iteration", int(source != "demonstration")),
+            metadata=row.get("recap/metadata", ""),
+        )  # fmt: skip
+        episodes.append(episode)
     return episodes
-
-def known(fields):
-    """Those that `Episode` has."""
-    names = [f.name for f in dataclasses.fields(Episode)]
-    return {name: x for name, x in fields.items() if name in names}
 
 def prompt_of(folder, i, texts):
     """The one text of the frames of episode i.  ValueError for several."""
@@ -184,8 +173,11 @@ def read_table(path, columns=None):
         raise BadFile(f"{path}: not a parquet file, or truncated ({reason})") from error
     raise BadFile(f"{path}: no column {missing[0]}, which meta/info.json names")
 
-def read_frames(folder, features, names):
-    """Columns of all files of data/, one row per frame: {name: array (M, ...)}."""
+def read_frames(folder, features, names, side=None):
+    """Columns of all files of data/, one row per frame: {name: array (M, ...)}.
+
+    side: as in `read_lerobot`.
+    """
     paths = sorted(glob.glob(os.path.join(glob.escape(folder), "data", "*", "*.parquet")))
     if not paths:
         raise BadFile(f"{folder}: no data/chunk-*/*.parquet")
@@ -199,7 +191,8 @@ def read_frames(folder, features, names):
                 if kind == "string":
                     array = np.array(table[name].to_pylist(), str)
                 elif kind == "image":
-                    array = images_of(table[name], shape, features[name].get("names"), folder)
+                    names_of = features[name].get("names")
+                    array = images_of(table[name], shape, names_of, folder, side)
                 else:
                     array = numbers_of(table[name], shape)
             except ValueError as error:
@@ -221,8 +214,11 @@ def numbers_of(column, shape):
         raise ValueError(f"{found}, expected shape {shape} as in meta/info.json")
     return array.reshape(n_rows, *shape)
 
-def images_of(column, shape, names, folder):
-    """A column of structs of bytes (a PNG) and path → uint8 (rows, H, W, 3)."""
+def images_of(column, shape, names, folder, side=None):
+    """A column of structs of bytes (a PNG) and path → uint8 (rows, H, W, 3).
+
+    side: H and W that they are shrunk to; None: they stay.
+    """
     if not pa.types.is_struct(column.type):
         raise ValueError(f"type {column.type}, expected a struct of bytes and path")
     if names and names[0].startswith("channel"):  # some are (C, H, W) in info.json
@@ -233,14 +229,19 @@ def images_of(column, shape, names, folder):
         if cell["bytes"] is not None:
             source = io.BytesIO(cell["bytes"])
         try:
-            with Image.open(source) as image:
-                images.append(np.asarray(image.convert("RGB")))
+            with Image.open(source) as opened:
+                image = opened.convert("RGB")
         except OSError as error:
             raise ValueError(f"row {i} is not an image ({error})") from error
-        if images[-1].shape != (*shape[:2], 3):
-            found = f"an image {images[-1].shape} in row {i}"
+        if (image.height, image.width) != tuple(shape[:2]):
+            found = f"an image {(image.height, image.width, 3)} in row {i}"
             raise ValueError(f"{found}, expected {shape} as in meta/info.json")
-    return np.array(images, np.uint8).reshape(-1, *shape[:2], 3)
+        if side is not None:
+            # Each pixel is the mean of those that it stands for.
+            image = image.resize((side, side), Image.Resampling.BOX)
+        images.append(np.asarray(image))
+    size = shape[:2] if side is None else (side, side)
+    return np.array(images, np.uint8).reshape(-1, *size, 3)
 
 def read_lines(path):
     """A file of one JSON object a line: a list of dicts."""
@@ -317,7 +318,7 @@ def write_lerobot(episodes, folder):
         raise ValueError("episodes: an empty dataset, expected at least one episode")
     if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
         raise ValueError(f"{folder}: exists and is not an empty folder, expected a new one")
-    rates = sorted({getattr(e, "hz", 10.0) for e in episodes})
+    rates = sorted({float(e.hz) for e in episodes})
     if len(rates) > 1:
         raise ValueError(f"hz: {rates} in one dataset, expected one rate")
     fps = int(rates[0]) if rates[0] == int(rates[0]) else rates[0]

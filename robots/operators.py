@@ -90,6 +90,37 @@ class Person:
     def outcome(self):
         return ask_outcome(self.read_line), []
 
+class Onlooker:
+    """An operator who never takes over, but still ends the episode or stops the robot.
+
+    operator: who looks on.
+    """
+
+    def __init__(self, operator):
+        self.operator = operator
+
+    def wants_control(self, observation):
+        return np.zeros_like(self.operator.wants_control(observation))
+
+class Referees:
+    """Several referees: any of them ends the episode, and who did gives the label.
+
+    The annotation is that of the first one, who also speaks where nobody ended it.
+    """
+
+    def __init__(self, referees):
+        self.referees = list(referees)
+        self.subtask = self.referees[0].subtask
+
+    def over(self):
+        return any(referee.over() for referee in self.referees)
+
+    def outcome(self):
+        for referee in self.referees:
+            if referee.over():
+                return referee.outcome()
+        return self.referees[0].outcome()
+
 @contextmanager
 def keyboard():
     """A POSIX terminal that is read key by key: yields the `read_keys` of `Person`."""

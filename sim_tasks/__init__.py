@@ -16,20 +16,23 @@ from .box import BOX
 from .env import BimanualVectorEnv
 from .espresso import ESPRESSO
 from .laundry import FOLD_COLLAR, FOLD_DIVERSE, FOLD_SHIRT
-from .task import load_task
+from .task import TaskError, load_task
 
 TASKS = {task.name: task for task in (FOLD_SHIRT, FOLD_DIVERSE, FOLD_COLLAR, ESPRESSO, BOX)}
 ADDED = {}  # tasks that were made in a program
 
-def add_task(task):
-    """Let a task that was made in a program be found by its name."""
-    ADDED[task.name] = task
+def add_task(task, name=None):
+    """Let a task that was made in a program be found by a name; None: its own."""
+    ADDED[name or task.name] = task
 
 def find_task(name):
     """A toy, an added task, or that of "my_file.py:MY_TASK".  TaskError where there is none."""
-    for known in (TASKS, ADDED):
-        if name in known:
-            return known[name]
+    known = TASKS | ADDED
+    if name in known:
+        return known[name]
+    if ":" not in name:
+        expected = f"one of {', '.join(known)}, or my_file.py:MY_TASK"
+        raise TaskError(f"task: {name!r}, expected {expected}")
     return load_task(name)
 
 for name, task in (

@@ -48,6 +48,7 @@ class GymTask(Task):
         return GymCopies(self, seeds)
 
     def demonstrator(self, world, seeds, skill):
+        self._need_demonstrator()
         return GymOperator(world, seeds, skill)
 
     def coach(self, world, seeds):
@@ -60,10 +61,16 @@ class GymCopies:
         self.spec = task
         self.n = len(seeds)
         disabled = gymnasium.vector.AutoresetMode.DISABLED
-        self.envs = gymnasium.make_vec(
-            task.env, num_envs=self.n, vectorization_mode="sync",
-            vector_kwargs={"autoreset_mode": disabled}, **(task.options or {}),
-        )  # fmt: skip
+        try:
+            self.envs = gymnasium.make_vec(
+                task.env, num_envs=self.n, vectorization_mode="sync",
+                vector_kwargs={"autoreset_mode": disabled}, **(task.options or {}),
+            )  # fmt: skip
+        except gymnasium.error.Error as error:  # no such id, or something is not installed
+            raise TaskError(f"env: {task.env!r}: {' '.join(str(error).split())}") from error
+        seen = self.envs.single_observation_space
+        if not isinstance(seen, gymnasium.spaces.Box) or len(seen.shape) != 1:
+            raise TaskError(f"env: observations of {task.env} are {seen}, expected a Box (S,)")
         space = self.envs.single_action_space
         if not isinstance(space, gymnasium.spaces.Box) or space.shape != (task.action_dim,):
             found = f"actions of {task.env} are {space}"

@@ -162,7 +162,7 @@ class Operator:
         state = world.observe()["state"].astype(float)
         relative = ~self.absolute
         here = np.zeros_like(wanted)
-        here[:, relative] = state[:, : len(relative)][:, relative]
+        here[:, relative] = state[:, np.flatnonzero(relative)]
         # Careless: beside the target, with a loose grip.
         careless = self.careless[rows, t // CARE_STEPS][:, None]  # (n, 1)
         motion = wanted - here + careless * self.error[rows, t // CARE_STEPS]

@@ -9,6 +9,7 @@ docs/OWN_TASK.md begins with a whole one.  The toys (toys.py) are five such task
 
 import importlib.util
 import os
+import traceback
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,6 +36,7 @@ class Task:
     example: dict | None = None  # an observation, {name: (1, ...)}, where there is no scene
     state_mean: tuple = ()  # the networks read (state - mean) / std; none: the state as it is
     state_std: tuple = ()
+    texts: tuple = ()  # other prompts of its data, with their metadata: more words
     # what the networks may assume of an action
     n_arms: int = 2  # equal parts of an action, one token each
     absolute: tuple | None = None  # entries not relative to the state's; None: each arm's last
@@ -70,18 +72,19 @@ class Task:
     @property
     def words(self):
         """The words that a network must know, in a fixed order."""
-        text = " ".join((self.prompt, *self.subtasks))
+        text = " ".join((self.prompt, *self.subtasks, *self.texts))
         return tuple(dict.fromkeys(text.split()))
 
     @property
     def prompt_length(self):
-        """Words of the prompt, with two of metadata."""
-        return len(self.prompt.split()) + 2
+        """Words of the longest prompt, with two of metadata."""
+        longest = max(len(text.split()) for text in (self.prompt, *self.texts))
+        return max(longest, len(self.prompt.split()) + 2)
 
     @property
     def subtask_length(self):
-        """Words of the longest subtask."""
-        return max(len(subtask.split()) for subtask in self.subtasks)
+        """Words of the longest subtask, at least one."""
+        return max(1, *(len(subtask.split()) for subtask in self.subtasks))
 
     @property
     def has_demonstrator(self):
@@ -103,7 +106,13 @@ class Task:
 
     def demonstrator(self, world, seeds, skill):
         """Who demonstrates in all copies: act(world) -> (n, action_dim), metadata() -> n texts."""
+        self._need_demonstrator()
         return Operator(world, seeds, skill)
+
+    def _need_demonstrator(self):
+        if not self.has_demonstrator:
+            message = f"task {self.name!r} has none, expected one (or --data)"
+            raise TaskError(f"expert: {message}")
 
     def coach(self, world, seeds):
         """Who watches and corrects: wants_control(observation) -> (n,), act(observation)."""
@@ -132,7 +141,14 @@ def load_task(name):
     module_name = os.path.splitext(os.path.basename(path))[0]
     spec = importlib.util.spec_from_file_location(module_name, path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever somebody's own file may do
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == path]
+        where = f"{path}:{lines[-1]}" if lines else path
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise TaskError(f"task: {where}: {what}") from error
     task = getattr(module, attribute, None)
     if not hasattr(task, "max_steps"):
         raise TaskError(f"task: {path} has no Task of the name {attribute!r}")

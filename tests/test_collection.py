@@ -11,10 +11,9 @@ from collection import Actor, by_item, coach, collect_iteration, demonstrate, de
 from collection import roll_out, task_demonstrations
 from data import episode_seeds, generator
 from helpers import PROMPT_LENGTH, encode, toy_policy, with_items
-from policy import VLA
 from settings import Settings
 from sim_tasks.arms import BODIES, STATIC, World
-from sim_tasks.demonstrator import COACH, GOOD, MIXED, Operator
+from sim_tasks.demonstrator import COACH, MIXED, Operator
 
 SPEC = sim_tasks.TASKS["fold_collar"]
 
@@ -35,7 +34,7 @@ def test_recorded_episodes_replay_to_the_same_end():
     for episodes in (
         roll_out(s, SPEC, seeds, policy),
         coach(s, SPEC, seeds, policy, iteration=0),
-        demonstrate(SPEC, seeds, MIXED),
+        demonstrate(SPEC, seeds, "mixed"),
     ):
         for seed, e in zip(seeds, episodes, strict=True):
             world = World(SPEC, [seed])
@@ -73,7 +72,7 @@ def test_episodes_say_who_acted_in_which_iteration():
     for episodes, source, iteration in (
         (roll_out(s, SPEC, [1, 2], policy, iteration=3), "autonomous", 3),
         (coach(s, SPEC, [1, 2], policy, iteration=2), "corrected", 2),
-        (demonstrate(SPEC, [1, 2], GOOD), "demonstration", 0),
+        (demonstrate(SPEC, [1, 2], "good"), "demonstration", 0),
     ):
         assert [(e.source, e.iteration) for e in episodes] == [(source, iteration)] * 2
         assert {(e.task, e.max_length) for e in episodes} == {(SPEC.name, SPEC.max_steps)}
@@ -155,13 +154,13 @@ def test_a_copys_noise_does_not_depend_on_which_others_are_over(monkeypatch):
         assert (chunk[~live] == 0).all()
 
 def test_each_item_is_collected_with_its_own_prompt():
-    episodes = demonstrate(with_items(), range(12), COACH)
+    episodes = demonstrate(with_items(), range(12), "coach")
     world = World(with_items(), range(12))
     assert [e.prompt for e in episodes] == world.prompts().tolist()
     assert len({e.prompt for e in episodes}) == 2
     for e, handles in zip(episodes, world.observe()["keypoints"][:, :2, :2]):
         assert np.array_equal(e.observations["keypoints"][0, :2, :2], handles)
-    sheets = demonstrate(with_items(), range(3), COACH, item="sheet")
+    sheets = demonstrate(with_items(), range(3), "coach", item="sheet")
     assert {e.prompt for e in sheets} == {"fold sheet"}
 
 def test_demonstrations_carry_metadata_and_rollouts_are_asked_for_them(monkeypatch):
@@ -169,7 +168,7 @@ def test_demonstrations_carry_metadata_and_rollouts_are_asked_for_them(monkeypat
 
     It is kept beside the prompt of the episode, not in it.
     """
-    demos = demonstrate(SPEC, [0, 1, 2, 3, 4, 5], MIXED)
+    demos = demonstrate(SPEC, [0, 1, 2, 3, 4, 5], "mixed")
     world = World(SPEC, range(6))
     assert [e.metadata for e in demos] == Operator(world, range(6), MIXED).metadata()
     assert {e.prompt for e in demos} == {"fold collar up"} and len({e.metadata for e in demos}) > 1
@@ -198,9 +197,9 @@ def asked(monkeypatch):
     def spy(kind):
         def act(*given, **more):
             names = {
-                "demonstrate": ("spec", "seeds", "skill", "body"),
-                "roll_out": ("s", "spec", "seeds", "policy"),
-                "coach": ("s", "spec", "seeds", "policy"),
+                "demonstrate": ("task", "seeds", "skill", "body"),
+                "roll_out": ("s", "task", "seeds", "policy"),
+                "coach": ("s", "task", "seeds", "policy"),
             }[kind]
             calls.append({"kind": kind} | dict(zip(names, given)) | more)
             return [len(calls)]
@@ -213,7 +212,7 @@ def asked(monkeypatch):
 
 def test_d_demo_holds_every_task_of_pre_training_and_every_body_if_asked(asked):
     def where(calls):
-        return {(x["spec"].name, x.get("body", STATIC).name): tuple(x["seeds"]) for x in calls}
+        return {(x["task"].name, x.get("body", STATIC).name): tuple(x["seeds"]) for x in calls}
 
     s = Settings(task="box", pretraining_tasks="fold_collar", demonstrations=3)
     assert demonstrations(s) == [1, 2]
@@ -229,12 +228,12 @@ def test_d_demo_holds_every_task_of_pre_training_and_every_body_if_asked(asked):
     assert all(found[key] == seeds for key, seeds in static.items())
     # No episode twice.
     assert len({seed for seeds in found.values() for seed in seeds}) == 3 * len(asked)
-    assert all(x["skill"] is MIXED for x in asked)
+    assert all(x["skill"] == "mixed" for x in asked)
     asked.clear()
     task_demonstrations(replace(s, bodies=True))
     # SFT: the target's robot, and operators of high quality.
     assert {body for _, body in where(asked)} == {"static"}
-    assert [(x["spec"].name, x["skill"]) for x in asked] == [("box", GOOD)]
+    assert [(x["task"].name, x["skill"]) for x in asked] == [("box", "good")]
     assert asked[0]["seeds"] == episode_seeds(0, "sft box", 3)
 
 def test_every_other_episode_is_about_the_measured_item():

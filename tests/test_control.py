@@ -28,7 +28,7 @@ from hardware import (
 )
 from helpers import encode, toy_policy
 from lab.files import load_dataset, save_dataset
-from policy import VLA, predict_subtask, sample_actions
+from policy import predict_subtask, sample_actions
 from robots.simulated import SimRobot
 from settings import Settings
 from sim_tasks.arms import World
@@ -51,8 +51,9 @@ class Countdown:
     """
 
     def __init__(self, lengths, max_steps=20):
-        stages = (None, None)
-        self.spec = SimpleNamespace(name="count", prompt="down", max_steps=max_steps, stages=stages)
+        self.spec = SimpleNamespace(
+            name="count", prompt="down", max_steps=max_steps, subtasks=("one", "two"), hz=12.5
+        )
         self.lengths = np.array(lengths)
         self.n = len(lengths)
         self.t = 0
@@ -114,6 +115,7 @@ def test_episodes_of_different_lengths_are_cut_at_their_own_end():
     policy = Counting()
     episodes = play(world, policy, 4, source="autonomous", iteration=2, metadata=list("abcd"))
     assert [len(e) for e in episodes] == [3, 6, 20, 5]
+    assert {e.hz for e in episodes} == {12.5}
     for i, e in enumerate(episodes):
         assert np.array_equal(e.observations["state"][:, 0], np.full(len(e), i))
         assert np.array_equal(e.observations["state"][:, 1], np.arange(len(e)))
@@ -165,7 +167,7 @@ def test_one_copy_and_many_give_the_same_episodes(kind):
 
     def make(seeds):
         if kind == "demonstrated":
-            return demonstrate(spec, seeds, MIXED)
+            return demonstrate(spec, seeds, "mixed")
         world = World(spec, seeds)
         return play(world, hasty, 4, ScriptedOperator(world, seeds), source="corrected")
 
@@ -259,7 +261,7 @@ def test_collection_through_the_loop_is_the_reference_bit_for_bit(kind):
     policy = toy_policy().eval()
     spec = sim_tasks.TASKS["fold_shirt" if kind == "coach" else "fold_collar"]
     if kind == "operator":
-        episodes = demonstrate(spec, seeds, MIXED)
+        episodes = demonstrate(spec, seeds, "mixed")
         expected = reference_collect(s, spec, seeds)
     elif kind == "policy":
         episodes = roll_out(s, spec, seeds, policy, beta=2.0, indicator=False)

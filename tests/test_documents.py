@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import TOYS, toy_policy
 from pages import (
     DOCS, MODULES, PACKAGES, PAGES, ROOT, TESTS, in_a_line, is_dotted_name, links, read, resolve,
     rows, spans, without_fences,
 )  # fmt: skip
 
-from backbone import PROMPT_LENGTH, SUBTASK_LENGTH
 from baselines import spo_loss
 from collection import demonstrate
 from data import episode_seeds
@@ -29,7 +29,6 @@ from policy import (
 from recap import new_value
 from settings import Settings
 from sim_tasks import TASKS
-from sim_tasks.demonstrator import GOOD
 from value import ValueConfig, discretize, support
 
 README = read(ROOT / "README.md")
@@ -111,7 +110,7 @@ def test_every_file_of_the_root_stands_in_the_tree():
     tree = README.split("## Files")[1].split("## Learn")[0]
     for name in MODULES:
         assert re.search(rf"^{name}\.py\b", tree, re.M), name
-    for name in PACKAGES | {"results", "notebooks", "exercises", "docs", "tests"}:
+    for name in PACKAGES | {"examples", "results", "notebooks", "exercises", "docs", "tests"}:
         assert f"{name}/" in tree, name
 
 # ---------------------------------------------------------------- names, links, commands
@@ -148,10 +147,14 @@ def test_every_command_on_a_page_exists(page):
     text = read(page)
     for script in re.findall(r"python (\S+\.py)\b", text):
         assert (ROOT / script).is_file(), script
-    for module, word in re.findall(r"python -m (\w+)(?: ([a-z]\w*))?", text):
+    for module, word in re.findall(r"python -m ([\w.]*\w)(?: ([a-z]\w*))?", text):
         if module in ("pytest", "venv", "pip"):
             continue
-        assert (ROOT / module / "__main__.py").is_file(), module
+        file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        if "." in module:  # a module that is run
+            assert file.is_file() and '__name__ == "__main__"' in read(file), module
+        else:  # a package
+            assert (ROOT / module / "__main__.py").is_file(), module
         if module == "reproduce" and word:
             assert word in commands_of_reproduce(), word
     makefile = read(ROOT / "Makefile")
@@ -207,15 +210,28 @@ def test_the_linters_line_length_is_that_of_the_house_rules():
 # ---------------------------------------------------------------- snippets
 
 def test_every_snippet_is_tested():
-    found = [page.name for page in FOR_READERS if "```python" in read(page)]
-    assert found == ["FAQ.md"] and read(ROOT / "docs" / "FAQ.md").count("```python") == 1
+    """Those of YOUR_VLA.md: test_your_vla.py."""
+    found = {page.name: read(page).count("```python") for page in FOR_READERS}
+    found = {name: n for name, n in found.items() if n > 0}
+    assert found == {"FAQ.md": 1, "OWN_TASK.md": 1, "YOUR_VLA.md": 3}
+
+def test_the_check_of_a_task_of_your_own_says_what_the_page_expects(monkeypatch, capsys):
+    """The code of "Check it before you train": the best nearly always, the mixed in 30 to 70 %."""
+    code = re.search(r"```python\n(.*?)```", read(ROOT / "docs" / "OWN_TASK.md"), re.S)[1]
+    monkeypatch.chdir(ROOT)
+    exec(code, {})
+    found = re.findall(r"^(\w+) (\d+) of 100$", capsys.readouterr().out, re.M)
+    succeeded = {skill: int(n) for skill, n in found}
+    assert list(succeeded) == ["best", "good", "mixed"]
+    assert succeeded["best"] >= 95 and 30 <= succeeded["mixed"] <= 70
+    assert succeeded["mixed"] < succeeded["good"] < succeeded["best"]
 
 def test_the_way_from_rollouts_to_evaluation_runs(tmp_path, capsys):
     """The code of "How do I collect rollouts and evaluate?", on new networks, a few episodes."""
     code = re.search(r"```python\n(.*?)```", read(ROOT / "docs" / "FAQ.md"), re.S)[1]
     torch.manual_seed(0)
-    few = demonstrate(TASKS["fold_shirt"], episode_seeds(0, "few", 3), GOOD)
-    pi = VLA()
+    few = demonstrate(TASKS["fold_shirt"], episode_seeds(0, "few", 3), "good")
+    pi = toy_policy()
     horizon = pi.config.horizon
     chunks = torch.as_tensor(np.stack([few[0].actions[:horizon], few[1].actions[:horizon]]))
     states = np.stack([few[0].observations["state"][0], few[1].observations["state"][0]])
@@ -278,7 +294,9 @@ class Ran(SimpleNamespace):
 
     def __init__(self, seconds, success):
         steps = 10 * seconds
-        super().__init__(steps=steps, success=success, max_length=steps, stages=(success,))
+        super().__init__(
+            steps=steps, success=success, max_length=steps, stages=(success,), hz=10
+        )
 
     def __len__(self):
         return self.steps
@@ -286,11 +304,11 @@ class Ran(SimpleNamespace):
 def changes_with_the_indicator(beta):
     """Does a new policy, asked with the same noise, act differently when I_t is False?"""
     torch.manual_seed(0)
-    policy = VLA().eval()
+    policy = toy_policy().eval()
     omega = torch.randn(1, 8, 6)
     observation = {"state": torch.zeros(1, 6), "keypoints": torch.zeros(1, 4, 20)}
-    prompt = torch.zeros(1, PROMPT_LENGTH, dtype=torch.long)
-    subtask = torch.zeros(1, SUBTASK_LENGTH, dtype=torch.long)
+    prompt = torch.zeros(1, TOYS.prompt_length, dtype=torch.long)
+    subtask = torch.zeros(1, TOYS.subtask_length, dtype=torch.long)
     chunks = [
         sample_actions(policy, observation, prompt, subtask, indicator, beta, omega=omega)
         for indicator in (True, False)
@@ -310,7 +328,7 @@ def noise_is_at_zero():
     return at_0 and torch.equal(noised(HALF, -HALF, ONE), HALF)
 
 def the_indicator_stands_between():
-    policy = VLA()
+    policy = toy_policy()
     return policy.at_subtask < policy.at_indicator < policy.at_action
 
 def the_square_is_in_the_penalty():
@@ -331,7 +349,7 @@ QUESTIONS = [
     ("What if many advantages tie at ε_ℓ?", "labels.threshold", "so ties are negative",
      lambda: not indicators(np.zeros(5), threshold(np.zeros(5), 0.4)).any()),
     ("What happens to the last N steps of an episode?", "labels.advantages",
-     "there is nothing to bootstrap from", the_last_steps_sum_to_the_end),
+     "the last N steps of an episode: they have no o_{t+N}", the_last_steps_sum_to_the_end),
     ("Is running out of time a truncation?", DEVIATIONS, "a failure: it is paid −C_fail", None),
     ("How is the advantage computed in pre-training?", "labels.advantages",
      "None is N = T (pre-training)",
@@ -352,7 +370,8 @@ QUESTIONS = [
     ("Is V needed when the robot acts?", FAQ, "At run time V is not asked at all", None),
     ("Which sign is the flow target?", "policy", "f ≈ ω - a", an_oracle_field_leads_to_the_data),
     ("Is η = 0 noise or data?", "policy", "η = 0 is noise, η = 1 is data", noise_is_at_zero),
-    ("How is η drawn?", "policy.draw_noise", "noise-heavy", eta_is_drawn_near_the_noise),
+    ("How is η drawn?", "policy.draw_noise", "π₀'s law 0.999 (1 - Beta(1.5, 1))",
+     eta_is_drawn_near_the_noise),
     ("What is α_η?", "policy.flow_matching_loss", "None is (1 - η)²",
      lambda: math.isclose(
          flow_matching_loss(HALF, 0 * HALF, 0 * HALF, torch.tensor([0.5])).item(), 0.25 * 0.25)),
@@ -370,7 +389,7 @@ QUESTIONS = [
      "no gradient from the expert to the backbone", lambda: S.insulation),
     ("How long is a chunk, how much of it is executed?", PAPER_MAP,
      "8 steps, of which 4 are executed",
-     lambda: (PolicyConfig().horizon, S.execute) == (8, 4)),
+     lambda: (PolicyConfig(TOYS).horizon, S.execute) == (8, 4)),
     ("How often is ℓ̂ predicted?", PAPER_MAP, "every second chunk", lambda: S.subtask_every == 2),
     ("How large is C_fail?", "Settings.c_fail", "in time limits of the task",
      lambda: S.c_fail == 1 and rewards(3, False, 50).tolist() == [-1, -1, -50]),
@@ -382,7 +401,7 @@ QUESTIONS = [
     ("Is there a discount?", PAPER_MAP, "there is no discount, as in the paper",
      lambda: np.allclose(np.diff(returns(9, True, 10)), 1 / 20)),
     ("How many bins, over which range?", "value", "201 values from -1",
-     lambda: ValueConfig().n_bins == 201 and (support()[0], support()[-1]) == (-1, 0)),
+     lambda: ValueConfig(TOYS).n_bins == 201 and (support()[0], support()[-1]) == (-1, 0)),
     ("What happens to a return outside the bins?", "value.discretize", "ValueError for others",
      lambda: pytest.raises(ValueError, discretize, [-1.2])),
     ("What is an episode without a label taken for?", "labels.rewards",
@@ -415,7 +434,7 @@ QUESTIONS = [
     ("Is ℓ̂ guided?", FAQ, "Guidance acts on the actions alone, not on ℓ̂",
      lambda: "beta" not in inspect.signature(predict_subtask).parameters),
     ("How large are the networks?", DEVIATIONS, "225k weights in the place of 4B + 860M",
-     lambda: sum(p.numel() for p in VLA().parameters()) // 1000 == 225),
+     lambda: sum(p.numel() for p in toy_policy().parameters()) // 1000 == 225),
     ("Do the demonstrations succeed?", DEVIATIONS, "Three quarters of D_demo do", None),
     ("What does V not see?", DEVIATIONS, "no clock, and no count of attempts", None),
 ]  # fmt: skip

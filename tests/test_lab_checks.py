@@ -21,12 +21,14 @@ from helpers import (
 from labels import returns
 from lab import checks, evaluation
 from lab.checks import correlation, count_labels, flow_loss_by_eta, mean_value_loss, outcome_auc
-from lab.checks import prompt_effect, visible_quality
+from lab.checks import prompt_effect
 from lab.evaluation import evaluate, score, subtask_accuracy
 from policy import VLA, draw_noise
 from settings import Settings
 from sim_tasks.arms import World
 from value import ValueConfig, ValueFunction, expected_value
+
+SHIRT = sim_tasks.TASKS["fold_shirt"]
 
 # ---------------------------------------------------------------- success and throughput
 
@@ -44,6 +46,13 @@ def test_score_against_a_bootstrap():
     ended = [episode(T, success=False) for T in (50, 49, 20)] + [episode(50), episode(30)]
     # The first one ran out of time: its limit is 50.
     assert score(ended)["failed_early"] == 2 / 5
+    # The clock is each episode's own: five times as fast, five times as many per hour.
+    fast = score([replace(e, hz=50.0) for e in episodes])
+    for name in ("throughput", "throughput_se"):
+        assert fast[name] == pytest.approx(5 * result[name])
+    assert fast["mean_seconds"] == pytest.approx(result["mean_seconds"] / 5)
+    mixed = score([replace(episode(30), hz=10), replace(episode(30), hz=50.0)])
+    assert mixed["throughput"] == pytest.approx(2 * 3600 / (30 / 10 + 30 / 50))
     picks = rng.integers(0, 300, (2000, 300))
     throughputs = ok[picks].sum(1) / (T[picks].sum(1) / 36000)
     assert result["throughput_se"] == pytest.approx(throughputs.std(), rel=0.1)
@@ -233,7 +242,7 @@ def test_visible_quality_is_what_anyone_sees():
     hold(e, 1, EDGE, slice(16, 20))  # ... the other arm takes the edge: not good
     hold(e, 1, WELL, slice(0, 2))  # held from the beginning on: nobody saw it happen
     stand(e, range(22, 27))  # nothing moves after 22 ... 25: 23 and 24 have such steps beside them
-    good, bad = visible_quality(e)
+    good, bad = SHIRT.visible_quality(e.observations)
     assert good.dtype == bad.dtype == bool and len(good) == len(bad) == 30
     assert np.flatnonzero(good).tolist() == [3]
     assert np.flatnonzero(bad).tolist() == [9, 15, 23, 24]
@@ -243,13 +252,13 @@ def test_a_pause_is_both_arms_and_three_steps_in_a_row():
     stand(e, range(3, 6))  # two still steps only, 3 and 4
     stand(e, range(8, 16), joints=slice(0, 3))  # the left arm alone
     stand(e, range(26, 30))  # to the end: 26, 27, 28, after which nobody knows
-    good, bad = visible_quality(e)
+    good, bad = SHIRT.visible_quality(e.observations)
     assert not good.any() and np.flatnonzero(bad).tolist() == [27]
 
 def test_rows_of_goals_are_no_grasps():
     e = watched()
     e.observations["keypoints"][5:9, 2:, [EDGE, WELL]] = 1
-    good, bad = visible_quality(e)
+    good, bad = SHIRT.visible_quality(e.observations)
     assert not good.any() and not bad.any()
 
 def test_labels_are_counted_among_the_episodes_that_they_are_about(monkeypatch):

@@ -12,13 +12,17 @@ import pytest
 import torch
 
 import recap
+import sim_tasks
 from helpers import ROOT, TINY_RUN
 from lab import cli, tables
-from lab.cli import QUICK, open_run
+from lab.cli import QUICK
 from settings import Settings
 
 def parse(arguments):
     return cli.parser().parse_args(arguments)
+
+def open_run(args):
+    return cli.open_run(args, None)
 
 def main(*arguments):
     return cli.main(recap.recap, recap.supervised, None, list(arguments))
@@ -41,6 +45,7 @@ def test_every_setting_is_an_option():
         given = f.default
         if given is None:  # a share, or a number of steps or episodes
             given = 0.5 if f.name in ("positive", "beta") else 7
+            given = "box" if f.name == "pretraining_tasks" else given
         value = getattr(parse([option, str(given)]), f.name)
         assert value == given and type(value) is type(given)
     assert booleans == {
@@ -93,8 +98,11 @@ def test_help_has_its_groups_every_default_and_the_other_doors():
         if isinstance(default, bool):
             words = ("no", "yes")[default]
         if f.default is None:  # it hangs on the task, or on --vision
-            assert re.search(rf"\b{re.escape(f'{default:g}')}\b", notes), (f.name, notes)
             assert f.metadata["usual"] in notes
+        if f.name == "pretraining_tasks":
+            assert default == " ".join(sim_tasks.TASKS) and "all toys" in notes
+        elif f.default is None:
+            assert re.search(rf"\b{re.escape(f'{default:g}')}\b", notes), (f.name, notes)
         else:
             assert re.match(rf"\(default: {re.escape(words)}(; paper: .*)?\)$", notes), notes
         if f.metadata["paper"] is not None:
@@ -133,7 +141,7 @@ def test_supervised_is_trained_first_and_only_when_asked(tmp_path, monkeypatch):
 
     for i, given in enumerate(([], ["--supervised"])):
         arguments = [*given, "--out", str(tmp_path / str(i))]
-        assert cli.main(algorithm("recap"), algorithm("supervised"), arguments) == 0
+        assert cli.main(algorithm("recap"), algorithm("supervised"), None, arguments) == 0
     assert calls == ["recap", "finish", "supervised", "recap", "finish"]
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, capsys):
@@ -141,7 +149,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, capsys):
         raise KeyboardInterrupt
 
     out = str(tmp_path / "x")
-    assert cli.main(interrupted, interrupted, ["--out", out]) == 130
+    assert cli.main(interrupted, interrupted, None, ["--out", out]) == 130
     assert f"python recap.py --resume {out} goes on" in capsys.readouterr().err
 
 # ---------------------------------------------------------------- bad input

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import PROMPT_LENGTH, TOYS, wide_episode
+from data import Interface
+from helpers import PROMPT_LENGTH, TOYS, seen_by, wide_episode
 from lab import files
 from lab.files import BadFile, load, load_dataset, load_network, save, save_dataset, save_network
 from lab.files import write_atomically
@@ -26,7 +27,7 @@ def assert_same(one, other):
     for a, b in arrays:
         assert a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     assert one.subtask.tolist() == other.subtask.tolist()
-    for name in ("task", "prompt", "max_length", "success", "source", "iteration", "metadata"):
+    for name in ("success", *files.PER_EPISODE):
         a, b = getattr(one, name), getattr(other, name)
         assert a == b and type(a) is type(b), name
 
@@ -335,11 +336,31 @@ def test_an_error_without_words_is_still_reported(tmp_path, monkeypatch):
         load_network(tmp_path / "net.npz")
 
 def test_tuples_of_a_config_come_back_as_tuples(tmp_path):
-    network = ValueFunction(ValueConfig(TOYS, width=12, layers=1, cameras=("base", "left_wrist")))
+    network = ValueFunction(ValueConfig(seen_by("base", "left_wrist"), width=12, layers=1))
     save_network(network, tmp_path / "V.npz")
     with np.load(tmp_path / "V.npz") as file:
-        assert json.loads(file["config"].item())["cameras"] == ["base", "left_wrist"]
+        config = json.loads(file["config"].item())
+    assert config["interface"]["cameras"] == ["base", "left_wrist"]
+    assert config["interface"]["near"] == [2, 6] and "fold" in config["interface"]["words"]
     assert load_network(tmp_path / "V.npz").config == network.config
+
+def test_sizes_and_words_of_any_task_come_back_with_the_network(tmp_path):
+    other = Interface(
+        state_dim=14, action_dim=5, hz=50.0, words=("napkin", "über"), prompt_length=7,
+        subtask_length=3, keypoints=(3, 9), near=(0, 4), n_arms=1, absolute=(1, 4),
+        state_mean=tuple(np.linspace(-1, 1, 14).tolist()), state_std=(0.1,) * 14,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    for interface in (other, replace(other, keypoints=(), near=(), cameras=("top",), image=32)):
+        for network in (
+            VLA(PolicyConfig(interface, width=16, layers=1, expert_width=8)),
+            ValueFunction(ValueConfig(interface, width=12, layers=1)),
+        ):
+            save_network(network, tmp_path / "net.npz")
+            loaded = load_network(tmp_path / "net.npz")
+            assert loaded.config == network.config
+            # Hashable and equal, so tuples all the way down.
+            assert {loaded.config.interface} == {interface}
 
 # ---------------------------------------------------------------- either
 

@@ -115,11 +115,17 @@ def test_every_product_is_measured_by_its_name(tmp_path, monkeypatch):
     checked = []
     run = Run(Settings(task="fold_shirt", beta=2.0, demonstrations=3), str(tmp_path))
     target = "lab.run."
+    told = {}
+
+    def noted(policy, D, s, indicator):
+        told[policy] = indicator
+        return {"0-1": 0.5}
+
     monkeypatch.setattr(
         target + "evaluate", lambda s, *given: rows.append(given) or {"name": given[0]}
     )
     monkeypatch.setattr(target + "evaluate_demonstrations", lambda s: {"name": "demonstrations"})
-    monkeypatch.setattr(target + "flow_loss_by_eta", lambda policy, D, s: {"0-1": 0.5})
+    monkeypatch.setattr(target + "flow_loss_by_eta", noted)
     monkeypatch.setattr(target + "heldout_demonstrations", lambda s, n: ("demonstrations", n))
     monkeypatch.setattr(target + "heldout_rollouts", lambda s, policy, k: ("rollouts", policy, k))
     monkeypatch.setattr(
@@ -162,6 +168,9 @@ def test_every_product_is_measured_by_its_name(tmp_path, monkeypatch):
         ("V_pre", D_demo[:3], ("demonstrations", 3)),
         ("V_1", D[:1], ("rollouts", "pi_0", 1)),
     ]
+    shown = dict.fromkeys(("pi_pre", "pi_0", "pi_1"), True)
+    hidden = dict.fromkeys(("supervised_small", "supervised_pre", "supervised_sft"))
+    assert told == shown | hidden
     assert run.labels == [{"iteration": 1, "of": "V_1 I D"}]
 
 def test_numbers_in_words():

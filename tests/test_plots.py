@@ -13,6 +13,8 @@ from sim_tasks import TASKS
 from sim_tasks.arms import World, inverse_kinematics
 from sim_tasks.render import LEFT, TOP, VIEW, draw, write_gif
 
+SHIRT = TASKS["fold_shirt"]
+
 @pytest.fixture(autouse=True)
 def no_figures_left():
     yield
@@ -174,7 +176,7 @@ def test_every_state_of_a_half_looks_different_and_only_there(arm):
         "placed": (0, 0, 0, 1),
     }.items():
         keypoints[arm, 7:11] = flags
-        looks[name] = draw(state, keypoints, "fold_shirt")
+        looks[name] = draw(state, keypoints, SHIRT)
     names = list(looks)
     for i, one in enumerate(names):
         for other in names[:i]:
@@ -183,33 +185,32 @@ def test_every_state_of_a_half_looks_different_and_only_there(arm):
 def test_equal_observations_give_equal_pictures_and_are_left_alone():
     state, keypoints = observation()
     kept = state.copy(), keypoints.copy()
-    picture = draw(state, keypoints, "fold_shirt")
-    # by its name or the spec itself
-    np.testing.assert_array_equal(draw(*kept, TASKS["fold_shirt"]), picture)
+    picture = draw(state, keypoints, SHIRT)
+    np.testing.assert_array_equal(draw(*kept, SHIRT), picture)
     np.testing.assert_array_equal(
         np.concatenate([state, keypoints.ravel()]), np.concatenate([kept[0], kept[1].ravel()])
     )
     # what the wrist cameras see is not drawn
     keypoints[:, 2:6] += 1
-    np.testing.assert_array_equal(draw(state, keypoints, "fold_shirt"), picture)
-    assert draw(state, keypoints, "fold_shirt", size=96).shape == (96, 96, 3)
+    np.testing.assert_array_equal(draw(state, keypoints, SHIRT), picture)
+    assert draw(state, keypoints, SHIRT, size=96).shape == (96, 96, 3)
 
 def test_what_moves_is_seen_to_move():
     state, keypoints = observation()
-    picture = draw(state, keypoints, "fold_shirt")
+    picture = draw(state, keypoints, SHIRT)
     for i in range(6):  # joints and grippers
         moved = state.copy()
         moved[i] += -0.5 if i % 3 == 2 else 0.1
-        assert (draw(moved, keypoints, "fold_shirt") != picture).any(-1).sum() > 30
+        assert (draw(moved, keypoints, SHIRT) != picture).any(-1).sum() > 30
     for row in range(4):  # handles and goals
         moved = keypoints.copy()
         moved[row, 1] += 0.05
-        assert (draw(state, moved, "fold_shirt") != picture).any(-1).sum() > 30
+        assert (draw(state, moved, SHIRT) != picture).any(-1).sum() > 30
     # the stage: another item, another caption
     for k in (1, 2):
         moved = keypoints.copy()
         moved[:, 11:17] = np.arange(6) == k
-        assert (draw(state, moved, "fold_shirt") != picture).any(-1).sum() > 300
+        assert (draw(state, moved, SHIRT) != picture).any(-1).sum() > 300
 
 def test_the_hand_is_drawn_where_kinematics_puts_it():
     # far from everything else on the table
@@ -217,9 +218,9 @@ def test_the_hand_is_drawn_where_kinematics_puts_it():
     state, keypoints = observation()
     joints = inverse_kinematics(np.array([point, (0.3, 0.3)]))
     state[:2] = joints[0]
-    here = draw(state, keypoints, "fold_shirt")
+    here = draw(state, keypoints, SHIRT)
     state[2] = 0.3  # the gripper alone
-    assert changed_pixels(here, draw(state, keypoints, "fold_shirt"), point) > 15
+    assert changed_pixels(here, draw(state, keypoints, SHIRT), point) > 15
 
 # ---------------------------------------------------------------- GIFs
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data import WORDS
 from helpers import (
     A,
     PROMPT_LENGTH,
@@ -472,6 +471,58 @@ def test_joints_are_relative_and_grippers_absolute():
                 ..., d
             ].abs().min() > 1e-3
 
+OTHERS = (
+    # entries of an action that are targets for the state's numbers, and the sizes they have
+    ([0, 2, 3], dict(state_dim=14, action_dim=5, n_arms=1, absolute=(1, 4))),
+    ([0, 1, 2, 3], dict(state_dim=4, action_dim=8, n_arms=2, absolute=(4, 5, 6, 7))),
+    ([0, 1, 2, 3, 4, 5], dict(state_dim=6, action_dim=6, n_arms=3, absolute=())),
+    ([], dict(state_dim=3, action_dim=2, n_arms=1, absolute=(0, 1))),
+)
+
+@pytest.mark.parametrize("relative, sizes", OTHERS)
+def test_other_actions_are_relative_to_other_numbers_of_the_state(relative, sizes):
+    """By hand, there and back; a chunk that is sampled is relative to the state, too."""
+    interface = replace(TOYS, keypoints=(), near=(), **sizes)
+    torch.manual_seed(0)
+    policy = VLA(replace(TINY_POLICY, interface=interface)).double()
+    H = TINY_POLICY.horizon
+    states = normal(60, interface.state_dim, seed=3)
+    chunks = 2 * normal(60, H, interface.action_dim, seed=4) + 1
+    policy.fit_normalizer(chunks, states)
+    by_hand = chunks.clone()
+    for d in relative:
+        by_hand[:, :, d] -= states[:, None, d]
+    by_hand = (by_hand - by_hand.mean(0)) / by_hand.std(0)
+    torch.testing.assert_close(policy.normalize(chunks, states), by_hand)
+    torch.testing.assert_close(policy.denormalize(by_hand, states), chunks)
+    prompt = torch.tensor([encode("fold shirt", PROMPT_LENGTH)])
+    subtask = torch.tensor([encode("stack shirt", SUBTASK_LENGTH)])
+    omega = normal(1, H, interface.action_dim, seed=5)
+    policy.backbone.state = torch.nn.Linear(interface.state_dim, TINY_POLICY.width).double()
+    torch.nn.init.zeros_(policy.backbone.state.weight)  # it sees the same in every state
+    first, moved = (
+        sample_actions(policy, {"state": s}, prompt, subtask, omega=omega)
+        for s in (states[:1], states[:1] + 0.5)
+    )
+    expected = torch.zeros(interface.action_dim).double()
+    expected[relative] = 0.5
+    assert first.shape == (1, H, interface.action_dim)
+    torch.testing.assert_close(moved - first, expected.expand_as(first))
+
+@pytest.mark.parametrize("n_arms", [1, 3])
+def test_the_expert_has_one_token_per_arm_and_its_arms_see_one_another(n_arms):
+    interface = replace(TOYS, n_arms=n_arms)
+    policy = make_policy(replace(TINY_POLICY, interface=interface))
+    batch = make_batch(policy)
+    omega, eta = make_draws(policy)
+    assert policy.expert.arm.shape == (n_arms, TINY_POLICY.expert_width)
+    assert policy.expert.outward.out_features == TINY_POLICY.horizon * A // n_arms
+    f = outputs(policy, batch, omega, eta)[2]
+    changed = omega.clone()
+    changed[:, 1, :, 0] += 1  # the first arm of the second draw
+    moved = (outputs(policy, batch, changed, eta)[2] - f).abs()
+    assert moved[:, [0, 2]].max() == 0 and moved[:, 1].amin((0, 1)).min() > 0
+
 def test_fit_normalizer_gives_zero_mean_unit_variance_and_survives_a_constant():
     policy = VLA(TINY_POLICY).double()
     assert not policy.fitted
@@ -509,7 +560,7 @@ def by_hand(policy, sample, without=()):
         "positive" if sample["positive"][0] else "negative",
         "action:",
     ]
-    ids = sample["prompt"][0].tolist() + [WORDS.index(w) for w in words]
+    ids = sample["prompt"][0].tolist() + [VOCABULARY.index(w) for w in words]
     ids += [len(VOCABULARY) + b for b in sample["tokens"][0, :-1].tolist()]
     x = torch.cat([policy.backbone.embed_observation(sample)[0], policy.backbone.token.weight[ids]])
     x = x + policy.backbone.position[: len(x)]

@@ -20,15 +20,17 @@ from helpers import (
     SMALL_VALUE,
     TINY_POLICY,
     TINY_RUN,
+    TOYS,
     VOCABULARY,
     described,
     encode,
     episode,
     fresh,
     pictured,
+    seen_by,
     toy_policy,
+    weights_of,
 )
-from helpers import weights_of
 from lab import evaluation
 from lab.files import load_dataset, load_network
 from lab.run import Run
@@ -176,12 +178,12 @@ def test_the_default_loss_is_eq_3_with_the_weights_that_were_set(monkeypatch):
 def test_networks_are_built_as_set():
     policy = recap.new_policy(Settings()).config
     value = recap.new_value(Settings()).config
-    assert (policy.cameras, policy.output, policy.insulation) == ((), "clean", True)
-    assert value.cameras == ()
+    assert (policy.interface, policy.output, policy.insulation) == (TOYS, "clean", True)
+    assert value.interface == TOYS
     for change, of_policy, of_value in (
         (dict(output="velocity"), dict(output="velocity"), {}),
         (dict(insulation=False), dict(insulation=False), {}),
-        (dict(vision=True, cameras="base"), *2 * [dict(cameras=("base",))]),
+        (dict(vision=True, cameras="base"), *2 * [dict(interface=seen_by("base"))]),
         (dict(cameras="base"), {}, {}),
     ):
         s = Settings(**change)
@@ -265,8 +267,9 @@ def test_both_networks_train_on_pictures_and_keypoints_are_not_read(monkeypatch)
     I = [np.arange(9) % 2 == 0, np.arange(7) % 2 == 0]
 
     def train(D):
-        V = train_value(fresh(ValueFunction, replace(SMALL_VALUE, cameras=("base",))), D, s, 3)
-        policy = fresh(VLA, replace(TINY_POLICY, cameras=("base", "left_wrist")))
+        config = replace(SMALL_VALUE, interface=seen_by("base"))
+        V = train_value(fresh(ValueFunction, config), D, s, 3)
+        policy = fresh(VLA, replace(TINY_POLICY, interface=seen_by("base", "left_wrist")))
         pi = train_policy(policy, D, I, s, 3)
         values = predict_values(V, D)
         assert [len(v) for v in values] == [9, 7] and all(np.isfinite(v).all() for v in values)
@@ -317,7 +320,7 @@ def test_web_questions_are_learned_beside_the_data_and_only_when_asked(
     assert len(losses) == n_steps
     assert np.mean([x.item() for x in losses[-5:]]) < 0.75 * losses[0].item()
     # What counts is on new questions.
-    held_out = web_batches(Settings(seed=9, web=1.0), (), 200, "held out")()
+    held_out = web_batches(Settings(seed=9, web=1.0), TOYS, 200, "held out")()
     assert real(network, held_out) < 0.8 * real(untrained(), held_out)
     losses.clear()
     without = train(replace(s, web=0.0))
@@ -629,6 +632,7 @@ KNOBS = {
     "autonomous": (6, "D_1"),
     "corrected": (4, "D_1"),
     "execute": (3, "D_1"),
+    "horizon": (6, "pi_pre", dict(execute=4)),
     "euler": (2, "D_1"),
     "subtask_every": (1, ""),
     "lookahead": (3, "pi_1"),
@@ -658,7 +662,8 @@ KNOBS = {
 }
 
 def test_every_setting_is_in_the_table_of_knobs():
-    assert set(KNOBS) == set(asdict(Settings())) - {"device"}
+    # "data": test_given.py
+    assert set(KNOBS) == set(asdict(Settings())) - {"device", "data"}
 
 @pytest.mark.slow
 def test_every_setting_is_read(tmp_path, monkeypatch):

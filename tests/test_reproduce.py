@@ -13,7 +13,6 @@ from reproduce import ablations, extraction
 from reproduce.options import Options, UsageError
 from reproduce.value_traces import KINDS_OF_MISTAKES, drops_find_mistakes, mistakes
 from settings import Settings
-from sim_tasks.demonstrator import MIXED
 from test_reproduce_claims import row
 
 # ---------------------------------------------------------------- the command line
@@ -286,7 +285,7 @@ def test_the_record_of_mistakes_lines_up_with_what_was_seen():
     for task in ("fold_shirt", "fold_diverse"):
         spec = sim_tasks.TASKS[task]
         seeds = list(range(12))
-        episodes = demonstrate(spec, seeds, MIXED)
+        episodes = demonstrate(spec, seeds, "mixed")
         found = 0
         record = mistakes(spec, seeds, episodes)
         for i, e in enumerate(episodes):
@@ -315,7 +314,7 @@ def test_a_half_held_by_its_edge_that_is_opened_before_it_slips_is_no_slip():
     """
     spec = sim_tasks.TASKS["fold_shirt"]
     seeds = list(range(12))
-    episodes = demonstrate(spec, seeds, MIXED)
+    episodes = demonstrate(spec, seeds, "mixed")
     record = mistakes(spec, seeds, episodes)["edge grasp"]
     opened = []
     for e, wrong in zip(episodes, record):

@@ -27,6 +27,7 @@ WORDS = {
     "restart": "last",
     "output": "velocity",
     "flow_weight": "paper",
+    "data": "D.npz",
 }
 
 

@@ -20,7 +20,6 @@ from driver import WIDE, Still, background, command, rig, rising, safe
 from hardware import EmergencyStop, SafeRobot, Safety, Station, Task, to_dict, to_vector
 from helpers import episode, toy_policy, toy_value
 from lab.files import load_dataset, save_network
-from policy import VLA
 from robots.__main__ import main, stand_still
 from robots.checkpoint import actor
 from robots.lerobot import LeaderArm, LeRobotRobot
@@ -29,7 +28,6 @@ from robots.report import report
 from robots.simulated import SimRobot
 from sim_tasks.arms import JOINT_HIGH, JOINT_LOW, STATIC, World
 from sim_tasks.demonstrator import BEST, Operator, ScriptedOperator, hasty
-from value import ValueFunction
 
 # ---------------------------------------------------------------- simulated
 

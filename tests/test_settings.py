@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
+from helpers import TOYS, seen_by
 from lab.cli import QUICK
 from policy import FLOW_WEIGHTS
 from settings import Settings
@@ -89,10 +90,11 @@ def test_the_target_is_always_pre_trained_on():
     assert set(Settings().pretraining) >= {"fold_shirt", "fold_collar", "box"}
 
 def test_pictures_are_seen_with_vision_only():
-    assert Settings().seen_cameras == () == Settings(cameras="base").seen_cameras
-    assert Settings(vision=True).seen_cameras == ("base", "left_wrist", "right_wrist")
+    for blind in (Settings(), Settings(cameras="base")):
+        assert blind.interface == TOYS and blind.interface.cameras == ()
+    assert Settings(vision=True).interface == seen_by("base", "left_wrist", "right_wrist")
     two = Settings(vision=True, cameras="right_wrist base")
-    assert two.seen_cameras == ("right_wrist", "base")
+    assert two.interface.cameras == ("right_wrist", "base")
 
 def test_images_get_more_steps_unless_told_otherwise():
     names = ("pretraining_steps", "sft_steps", "policy_steps")

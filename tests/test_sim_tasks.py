@@ -6,6 +6,7 @@ happen can be written down: a hand that turns about its shoulder by m·δ has mo
 """
 import dataclasses
 import re
+import sys
 import warnings
 from functools import lru_cache
 
@@ -1244,7 +1245,8 @@ def test_the_environment_is_a_world_with_one_copy(name):
             assert type(terminated) is bool and type(truncated) is bool and type(reward) is float
             if len(rewards) < ends.t[seed]:
                 assert not terminated and not truncated
-        assert (terminated, truncated) == (not ends.timeout[seed], bool(ends.timeout[seed]))
+        # Running out of time is a failure; Gymnasium's own clock says "truncated" besides.
+        assert (terminated, truncated) == (True, ends.t[seed] == spec.max_steps)
         assert type(info["success"]) is bool and info["success"] == ends.success[seed] == all(
             info["stages"]
         )
@@ -1260,6 +1262,180 @@ def test_seeds_name_episodes_and_unseeded_ones_differ():
     for one, other in zip((first, second, third), again):
         assert all(one[key].tobytes() == other[key].tobytes() for key in one)
     assert len({x["keypoints"].tobytes() for x in again}) == 3
+
+@pytest.mark.parametrize("name", IDS)
+def test_a_time_out_is_a_failure_that_terminates(name):
+    """Stable-Baselines3 bootstraps from V where `truncated and not terminated`: never here.
+
+    C_fail stands in the reward already.
+    """
+    spec = IDS[name]
+    registered = gymnasium.spec(name)
+    assert registered.max_episode_steps == spec.max_steps
+    stay = np.tile([1.5, -1.0, 1.0], 2).astype(np.float32)
+    for env, clock in ((gymnasium.make(name), True), (gymnasium.make(name).unwrapped, False)):
+        env.reset(seed=0)
+        for t in range(spec.max_steps):
+            _, reward, terminated, truncated, info = env.step(stay)
+            assert terminated == (t + 1 == spec.max_steps)
+            assert not (truncated and not terminated)
+        # Gymnasium's TimeLimit says what its own clock says, the environment does not.
+        assert truncated == clock and not info["success"] and info["failure"] == "time"
+        assert reward == -spec.max_steps
+
+def test_a_step_needs_a_reset_before_it():
+    for env in (gymnasium.make("SimTasks/Box-v0").unwrapped, sim_tasks.laundry.FoldCollarEnv()):
+        action = env.action_space.sample()
+        with pytest.raises(gymnasium.error.ResetNeeded, match=r"step\(\) before reset\(\)"):
+            env.step(action)
+        env.reset(seed=1)
+        steps = 1
+        while not env.step(action)[2]:
+            steps += 1
+        assert steps <= env.task.max_steps
+        before = env.world.t.copy()
+        with pytest.raises(gymnasium.error.ResetNeeded, match="after the end of the episode"):
+            env.step(action)
+        assert np.array_equal(env.world.t, before)
+        env.reset()
+        env.step(action)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        vector_of("SimTasks/Box-v0", 2).step(np.zeros((2, 6), np.float32))
+
+# ---------------------------------------------------------------- many environments in one world
+
+def vector_of(name, n):
+    return gymnasium.make_vec(name, num_envs=n, vectorization_mode="vector_entry_point")
+
+def by_seed(t, i):
+    """An action of copy i at step t."""
+    return np.random.default_rng([t, i]).uniform(LOW, HIGH).astype(np.float32)
+
+@pytest.mark.parametrize("name", ["SimTasks/FoldDiverse-v0", "SimTasks/Espresso-v0"])
+def test_the_vector_environment_is_n_single_ones_step_by_step(name):
+    n = 4
+    spec = IDS[name]
+    envs = vector_of(name, n)
+    singles = [gymnasium.make(name).unwrapped for _ in range(n)]
+    operators = []
+    for i, one in enumerate(singles):
+        one.reset(seed=20 + i)
+        operators.append(Operator(one.world, [20 + i], MIXED))
+    seen, info = envs.reset(seed=20)
+    assert envs.num_envs == n and envs.observation_space.contains(seen)
+    assert envs.single_action_space == singles[0].action_space
+    over = np.zeros(n, bool)
+    for _ in range(spec.max_steps):
+        live = ~over
+        acting = zip(operators, singles)
+        actions = np.float32([operator.act(one.world)[0] for operator, one in acting])
+        seen, reward, terminated, truncated, info = envs.step(actions)
+        assert envs.observation_space.contains(seen) and not truncated.any()
+        for i in np.flatnonzero(live):
+            o, r, end, _, told = singles[i].step(actions[i])
+            assert all(seen[key][i].tobytes() == x.tobytes() for key, x in o.items())
+            assert (reward[i], bool(terminated[i])) == (r, end)
+            for key in ("success", "failure", "subtask"):
+                assert info[key][i] == told[key]
+        over |= terminated
+        if over.all():
+            break
+    assert over.all()
+
+@pytest.mark.parametrize("name", ["SimTasks/FoldDiverse-v0", "SimTasks/Box-v0"])
+def test_what_is_over_begins_anew_at_the_next_step_and_the_others_do_not_notice(name, monkeypatch):
+    """Every episode of every copy against a world of its own, with the seed that was drawn."""
+    n = 6
+    spec = IDS[name]
+    envs = vector_of(name, n).unwrapped
+    assert envs.metadata["autoreset_mode"] is gymnasium.vector.AutoresetMode.NEXT_STEP
+    seen, _ = envs.reset(seed=5)
+    seeds = list(range(5, 5 + n))
+    drawn = []
+    real = envs._draw
+
+    def noted(count):
+        drawn.extend(real(count))
+        return drawn[-count:]
+
+    monkeypatch.setattr(envs, "_draw", noted)
+    worlds = [World(spec, [seed]) for seed in seeds]
+    operators = [Operator(world, [seed], MIXED) for world, seed in zip(worlds, seeds)]
+    over = np.zeros(n, bool)
+    episodes = 0
+    for _ in range(2 * spec.max_steps + 5):
+        actions = np.full((n, ACTION_DIM), np.nan, np.float32)  # not used where one begins
+        for i in np.flatnonzero(~over):
+            actions[i] = operators[i].act(worlds[i])[0]
+        begins = over.copy()
+        n_drawn = len(drawn)
+        seen, reward, over, truncated, info = envs.step(actions)
+        assert len(drawn) == n_drawn + begins.sum() and not truncated.any()
+        fresh = iter(drawn[n_drawn:])
+        for i in range(n):
+            if begins[i]:
+                seed = next(fresh)
+                worlds[i] = World(spec, [seed])
+                operators[i] = Operator(worlds[i], [seed], MIXED)
+                episodes += 1
+                assert reward[i] == 0
+            else:
+                worlds[i].step(actions[i][None])
+                last = 0.0 if worlds[i].success[0] else -float(spec.max_steps)
+                assert reward[i] == (last if worlds[i].done[0] else -1)
+            for key, x in worlds[i].observe().items():
+                assert seen[key][i].tobytes() == x[0].tobytes()
+            assert over[i] == worlds[i].done[0] and info["success"][i] == worlds[i].success[0]
+            assert info["subtask"][i] == worlds[i].subtasks()[0]
+            assert envs.world.prompts()[i] == worlds[i].prompts()[0]
+    assert episodes >= n and len(set(drawn)) == len(drawn) == episodes
+
+def test_a_seed_names_all_episodes_of_a_vector_environment():
+    def play(seed):
+        envs = vector_of("SimTasks/FoldCollar-v0", 2)
+        seen = [envs.reset(seed=seed)[0]["keypoints"]]
+        for t in range(2 * COLLAR.max_steps):
+            actions = np.array([by_seed(t, i) for i in range(2)])
+            seen.append(envs.step(actions)[0]["keypoints"])
+        return np.array(seen)
+
+    assert np.array_equal(play(3), play(3)) and not np.array_equal(play(3), play(4))
+    envs = vector_of("SimTasks/FoldCollar-v0", 2)
+    unseeded = [envs.reset()[0]["keypoints"].tobytes() for _ in range(2)]
+    assert unseeded[0] != unseeded[1]
+    each = envs.reset(seed=[9, 4])[0]["keypoints"]
+    alone = [gymnasium.make("SimTasks/FoldCollar-v0").reset(seed=seed)[0] for seed in (9, 4)]
+    assert all(np.array_equal(x, one["keypoints"]) for x, one in zip(each, alone))
+
+def test_the_vector_environment_takes_one_python_step_for_all():
+    """Calls of Python functions per step: as many for 64 copies as for 2, not 32 times as many."""
+
+    def calls(make, n):
+        envs = make(n)
+        envs.reset(seed=0)
+        actions = np.tile(np.tile([1.5, -1.0, 1.0], 2), (n, 1)).astype(np.float32)
+        count = 0
+
+        def note(frame, event, argument):
+            nonlocal count
+            count += event == "call"
+
+        sys.setprofile(note)
+        try:
+            for _ in range(5):
+                envs.step(actions)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    def sync(n):
+        return gymnasium.make_vec("SimTasks/Box-v0", num_envs=n, vectorization_mode="sync")
+
+    def ours(n):
+        return vector_of("SimTasks/Box-v0", n)
+
+    assert calls(ours, 64) <= 1.1 * calls(ours, 2)
+    assert calls(sync, 64) > 20 * calls(ours, 64)
 
 def test_the_observation_space_holds_whatever_a_policy_does():
     """Corners of the action space, also with a half in the hand: the arms end up behind the robot.
@@ -1289,9 +1465,9 @@ def test_pictures_of_stored_observations_show_the_stage_and_the_body():
         for world, _ in operate(spec, [3], BEST):
             stored[int(world.stage[0])] = {key: x[0].copy() for key, x in world.observe().items()}
         for k, o in stored.items():
-            picture = draw(o["state"], o["keypoints"], spec.name)
+            picture = draw(o["state"], o["keypoints"], spec)
             assert (
-                draw(o["state"], o["keypoints"], spec.name, body=BODIES["long"]) != picture
+                draw(o["state"], o["keypoints"], spec, body=BODIES["long"]) != picture
             ).any(-1).mean() > 0.01
             seen.add(picture.tobytes())
         assert len(seen) == len(spec.stages)
