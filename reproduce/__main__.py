@@ -12,6 +12,7 @@
     python -m reproduce checks         what tells that the runs are in order
     python -m reproduce claims         the table of claims, from the results that are there
     python -m reproduce all            all of the above
+    python -m reproduce aloha          RECAP and imitation in MuJoCo (requirements-aloha.txt)
     python -m reproduce ablation NAME  one knob (python -m reproduce ablation: their names)
     python -m reproduce ablations      all of them
     python -m reproduce generalist --runs RUN ...    of finished runs, one per task
@@ -37,6 +38,7 @@ from functools import partial
 import torch
 
 from reproduce.ablations import ABLATIONS, ablation, web
+from reproduce.aloha import aloha
 from reproduce.claims import write_claims
 from reproduce.counts import counts
 from reproduce.extraction import METHODS, POINTS, fig11, map_of_methods, start
@@ -53,6 +55,8 @@ FIGURES = {
 }  # fmt: skip
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
 KNOBS = {name: partial(ablation, name) for name in ABLATIONS} | {"web": web, "start": start}
+# What needs more than requirements.txt is no part of "all".
+MORE = {"aloha": aloha}
 # What --only can choose from: tasks; of fig11 methods, of the map points.
 PARTS_OF = {
     "fig7": FIG7_TASKS, "fig9": FIG9_TASKS, "fig4": ALL_TASKS, "cfg": ALL_TASKS,
@@ -75,7 +79,7 @@ def parser():
         prog="python -m reproduce", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    what = [*FIGURES, *ALIASES, "ablation", "ablations", "all"]
+    what = [*FIGURES, *MORE, *ALIASES, "ablation", "ablations", "all"]
     parser.add_argument("what", choices=what, metavar="WHAT", help="a word from the list above")
     parser.add_argument("name", nargs="?", metavar="NAME", help="of the ablation")
     seeds = " ".join(str(seed) for seed in SEEDS)
@@ -103,6 +107,8 @@ def chosen(args):
     elif args.name:
         unexpected = "expected nothing (--only chooses tasks)"
         raise UsageError(f"{args.what}: {args.name}, {unexpected}")
+    if asked in MORE and known is FIGURES:
+        known = MORE
     if asked not in (*known, "all"):
         raise UsageError(f"ablation: {asked}, expected all or one of {', '.join(known)}")
     if args.seeds and len(set(args.seeds)) < len(args.seeds):

@@ -18,7 +18,7 @@ from value import predict_values
 TASK = "examples/aloha.py:TRANSFER_CUBE"
 IMITATION = ("SFT, as many steps", "all data, all positive", "positives only")
 SIZE = dict(
-    task=TASK, iterations=2, demonstrations=150, autonomous=120, corrected=40,
+    task=TASK, iterations=1, demonstrations=150, autonomous=120, corrected=40,
     evaluation_episodes=300, pretraining_steps=4000, sft_steps=700, policy_steps=2500,
 )  # fmt: skip
 

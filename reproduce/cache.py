@@ -71,7 +71,7 @@ def digest(*things):
 
 def folder_of(settings):
     """Where the run of these settings lies."""
-    name = f"{settings.task}-{settings.seed}-{digest(asdict(settings))}"
+    name = f"{settings.target.name}-{settings.seed}-{digest(asdict(settings))}"
     return os.path.join(CACHE, name)
 
 def shared_path(settings, name):

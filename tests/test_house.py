@@ -185,6 +185,10 @@ def test_the_method_is_commented_but_not_hidden():
 # ---------------------------------------------------------------- how code looks
 
 WRITTEN = sorted({*FILES, *python_files("tests"), *python_files("exercises")})
+WRITTEN += python_files("examples")
+# Of sim_tasks, what a task of one's own is made with.
+PLAIN = [path for path in FILES if not path.startswith("sim_tasks")] + python_files("examples")
+PLAIN += [f"sim_tasks/{name}.py" for name in ("task", "scene", "gym_task", "toys")]
 
 def test_no_line_is_longer_than_100_columns():
     found = []
@@ -248,7 +252,7 @@ def test_clever_lines_are_found():
     for line in ("a, b = f()", "x = 1 if a else 2", "while x := f(): pass", "f(key=lambda x: x)"):
         assert clever_lines(line) == [], line
 
-@pytest.mark.parametrize("path", [path for path in FILES if not path.startswith("sim_tasks")])
+@pytest.mark.parametrize("path", PLAIN)
 def test_code_is_plain(path):
     """No named lambda, nested conditional, two-`for` comprehension, stray walrus, a, b = c, d."""
     assert clever_lines(read(path)) == []
