@@ -29,17 +29,17 @@ def demonstrations(s):
     """
     bodies = BODIES.values() if s.bodies else (STATIC,)
     episodes = []
-    for task in s.pretraining:
+    for task in map(find_task, s.pretraining):
         for body in bodies:
             purpose = "pretraining" if body is STATIC else f"pretraining on {body.name}"
-            seeds = episode_seeds(s.seed, f"{purpose} {task}", s.demonstrations)
-            episodes += demonstrate(find_task(task), seeds, "mixed", body)
+            seeds = episode_seeds(s.seed, f"{purpose} {task.name}", s.demonstrations)
+            episodes += demonstrate(task, seeds, "mixed", body)
     return episodes
 
 def task_demonstrations(s):
     """D_ℓ at the start (line 3): demonstrations of the target task, "high-quality" (Sec. VI-B)."""
     episodes = []
-    all_seeds = episode_seeds(s.seed, f"sft {s.task}", s.demonstrations)
+    all_seeds = episode_seeds(s.seed, f"sft {s.target.name}", s.demonstrations)
     for item, seeds in by_item(s.target, all_seeds):
         episodes += demonstrate(s.target, seeds, "good", item=item)
     return episodes

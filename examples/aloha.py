@@ -180,7 +180,8 @@ class AlohaScene:
         goal, grip = self._approach(LEFT)
         goal = MEET + near * (goal - MEET) - 0.12 * (1 - near) * GRASP[LEFT][:, 0]
         if self.holds[LEFT]:
-            goal, grip = self.tip[LEFT] + shorten(MEET - self.tip[LEFT], 0.01), 0.0
+            goal = self.tip[LEFT] + shorten(MEET - self.tip[LEFT], 0.01)
+            grip = 0.0
         left = self._move(LEFT, goal, GRASP[LEFT], grip)
 
         # The right arm: to the cube; up, then across; open, and back out as the fingers come off.
@@ -189,10 +190,12 @@ class AlohaScene:
         if self.holds[RIGHT]:
             way = MEET - self.tip[RIGHT]
             way[:2] *= ramp(self.cube[2], 0.02, 0.06)
-            goal, grip = self.tip[RIGHT] + way, 0.0
+            goal = self.tip[RIGHT] + way
+            grip = 0.0
         if self.stage >= 2:
             off = ramp(self.opening[RIGHT], CUBE + 0.03, CUBE + 0.18)
-            goal, grip = self.tip[RIGHT] - 0.08 * off * self.hand[RIGHT][:, 0], 1.0
+            goal = self.tip[RIGHT] - 0.08 * off * self.hand[RIGHT][:, 0]
+            grip = 1.0
             turned = self.hand[RIGHT]
         right = self._move(RIGHT, goal, turned, grip)
         return np.concatenate([left, right])

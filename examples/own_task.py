@@ -12,7 +12,8 @@ from sim_tasks.task import Task
 
 CLOSE = 0.02  # m: so near, a thing is at its place
 FAST = 0.025  # m per step: what is held loosely slips away at this speed
-LEFT, RIGHT = 0, 1  # the arms; also the lid and the ball
+LEFT = 0  # the arms; also the lid and the ball
+RIGHT = 1
 
 class LidAndBall:
     def reset(self, seed):

@@ -75,7 +75,7 @@ def prompt_effect(value, episodes, s):
 
 def heldout_demonstrations(s, n):
     """n fresh demonstrations of the target task, of the quality of pre-training."""
-    seeds = episode_seeds(s.seed, f"held out {s.task}", n)
+    seeds = episode_seeds(s.seed, f"held out {s.target.name}", n)
     return demonstrate(s.target, seeds, "mixed")
 
 def heldout_rollouts(s, policy, k):

@@ -28,6 +28,8 @@ TINY = dict(
     value_steps=40,
 )  # fmt: skip
 
+PICTURES = ("learning_curve.png", "value_trace.png", "before.gif", "after.gif")
+
 DOORS = """\
 other doors:
   python -m reproduce --help     the paper's figures, claims and ablations
@@ -100,6 +102,8 @@ def open_run(args, read_lerobot):
             message = "goes with no other option, a run keeps its settings"
             raise ValueError(f"--resume {args.resume}: {message}")
         return resumed(args.resume, read_lerobot)
+    if ".py:" in asked.get("task", ""):
+        asked["task"] = os.path.abspath(asked["task"])  # --resume may come from another folder
     if args.quick:
         theirs = ("task", "iterations") if args.data else ()  # the data say them
         asked = {name: x for name, x in QUICK.items() if name not in theirs} | asked
@@ -195,5 +199,6 @@ def finish(run):
         return
     draw_pictures(run, metrics)
     print(f"\n{table(metrics)}\n")
-    print(f"{run.out}: metrics.json, learning_curve.png, value_trace.png, before.gif, after.gif;")
+    pictures = [name for name in PICTURES if os.path.exists(run.path(name))]
+    print(f"{run.out}: metrics.json, {', '.join(pictures)};")
     print("datasets and checkpoints (.npz)")

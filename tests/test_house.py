@@ -186,8 +186,8 @@ def test_the_method_is_commented_but_not_hidden():
 
 WRITTEN = sorted({*FILES, *python_files("tests"), *python_files("exercises")})
 WRITTEN += python_files("examples")
-# Of sim_tasks, what a task of one's own is made with.
-PLAIN = [path for path in FILES if not path.startswith("sim_tasks")] + python_files("examples")
+# With the example to begin from, and what of sim_tasks a task of one's own is made with.
+PLAIN = [path for path in FILES if not path.startswith("sim_tasks")] + ["examples/own_task.py"]
 PLAIN += [f"sim_tasks/{name}.py" for name in ("task", "scene", "gym_task", "toys")]
 
 def test_no_line_is_longer_than_100_columns():
