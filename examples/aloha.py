@@ -15,6 +15,7 @@ Units: m, rad; gripper openings 0 (closed) to 1 (open).  World: x to the right, 
 import atexit
 import functools
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import gym_aloha
@@ -232,16 +233,6 @@ class AlohaScene:
         sag = self.data.qfrc_bias[columns] / self.model.actuator_gainprm[columns, 0]
         return np.append(self.joints[arm] + change + sag, grip)
 
-# Operators of this task: the mixed ones succeed in about 70 %, the good ones nearly always.
-SKILLS = {
-    "mixed": Skill(error=0.045, careful=0.4),
-    "good": Skill(error=0.03, careful=0.75, pause=0.03, pace_p=(0.3, 0.5, 0.2)),
-}
-TRANSFER_CUBE = Task(
-    name="transfer_cube", prompt="hand over cube", subtasks=("pick cube", "take cube", "let go"),
-    hz=10, max_steps=150, action_dim=14, scene=AlohaScene, speed=0.25, skills=SKILLS,
-)  # fmt: skip
-
 # ---------------------------------------------------------------- pictures
 
 @functools.cache
@@ -264,6 +255,27 @@ def frame(scene, camera="angle", size=(240, 320)):
     gl.update_scene(scene.data, camera)
     gl.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0  # four times as fast
     return gl.render()
+
+class TopCamera(AlohaScene):
+    """The same with what the camera above sees: python recap.py --vision --cameras top."""
+
+    def observe(self):
+        return super().observe() | {"top": frame(self, "top", (48, 48))}
+
+# ---------------------------------------------------------------- the task
+
+# Operators of this task: the mixed ones succeed in about 70 %, the good ones nearly always.
+SKILLS = {
+    "mixed": Skill(error=0.045, careful=0.4),
+    "good": Skill(error=0.03, careful=0.75, pause=0.03, pace_p=(0.3, 0.5, 0.2)),
+}
+TRANSFER_CUBE = Task(
+    name="transfer_cube", prompt="hand over cube", subtasks=("pick cube", "take cube", "let go"),
+    hz=10, max_steps=150, action_dim=14, scene=AlohaScene, speed=0.25, skills=SKILLS,
+)  # fmt: skip
+FROM_ABOVE = replace(TRANSFER_CUBE, name="transfer_cube_top", scene=TopCamera)
+
+# ---------------------------------------------------------------- before and after
 
 def film(scene, seed, actions, path):
     """Replay an episode, which is the same again, and write it as a GIF."""
