@@ -28,7 +28,7 @@ def rewards(length: int, success: bool, c_fail: float) -> np.ndarray:
     """
     if success is None:
         raise ValueError("success: None, expected True or False (label the episode first)")
-    r = np.full(length, -1.0)
+    r = np.full(length, -1.0)  # (T,)
     r[-1] = 0.0 if success else -float(c_fail)
     return r
 
@@ -47,7 +47,7 @@ def returns(
     if c_fail is None:
         c_fail = max_length
     # A sum from the end: R_t = r_t + R_{t+1}.
-    R = np.cumsum(rewards(length, success, c_fail)[::-1])[::-1]
+    R = np.cumsum(rewards(length, success, c_fail)[::-1])[::-1]  # (T,)
     if clip:
         return np.maximum(R / max_length, -1.0)
     # With C_fail = max_length successes fill [-1/2, 0] and failures [-1, -1/2]:
@@ -61,8 +61,8 @@ def advantages(returns: np.ndarray, values: np.ndarray, n: int | None = None) ->
     n: N, in steps; None is N = T (pre-training).
     Returns float (T,).
     """
-    returns = np.asarray(returns, float)
-    values = np.asarray(values, float)
+    returns = np.asarray(returns, float)  # (T,)
+    values = np.asarray(values, float)  # (T,)
     if returns.shape != values.shape or returns.ndim != 1:
         raise ValueError(f"values: shape {values.shape}, expected that of returns, {returns.shape}")
     if n is not None and n < 1:
@@ -80,11 +80,12 @@ def threshold(advantages: np.ndarray, positive_fraction: float) -> float:
 
     advantages: float (M,), of all steps that count.  positive_fraction: in [0, 1].
     """
-    A = np.sort(np.asarray(advantages, float))
+    A = np.sort(np.asarray(advantages, float))  # (M,), ascending
     if len(A) == 0 or not np.isfinite(A).all():
         raise ValueError(f"advantages: {len(A)} values, expected at least one and all finite")
     if not 0 <= positive_fraction <= 1:
         raise ValueError(f"positive_fraction: {positive_fraction}, expected a number in [0, 1]")
+    # An order statistic: rounded, that many lie above.
     n_positive = round(positive_fraction * len(A))
     if n_positive == len(A):
         return -math.inf
@@ -103,7 +104,7 @@ def indicators(
     advantages = np.asarray(advantages, float)
     if np.isnan(advantages).any():
         raise ValueError("advantages: NaN, expected numbers (was V computed for every step?)")
-    positive = advantages > epsilon
+    positive = advantages > epsilon  # (T,)
     return positive if correction is None else positive | np.asarray(correction, bool)
 
 # ---------------------------------------------------------------- a dataset
@@ -119,6 +120,7 @@ def label(values, episodes, s, iteration) -> list:
     iteration: k; 0 is pre-training; None takes the newest iteration of each task.
     Returns a list of bool (T,), one array per episode.
     """
+    # What each action was worth, how much is enough on its task, and whether it was.
     A = step_advantages(values, episodes, s, iteration)
     epsilon = thresholds(A, episodes, s, iteration)
     I = []
@@ -152,7 +154,7 @@ def thresholds(step_advantages, episodes, s, iteration) -> dict:
     step_advantages: A, a list of float (T,), one array per episode; the rest as `label`.
     ValueError names a task without steps to judge by.
     """
-    rng = np.random.default_rng([22, s.seed])
+    rng = np.random.default_rng([22, s.seed])  # for the sample of pre-training
     epsilon = {}
     for task in sorted({e.task for e in episodes}):
         own = [(e, A) for e, A in zip(episodes, step_advantages) if e.task == task]
