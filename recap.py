@@ -45,26 +45,27 @@ def recap(s, keep=call):
     """Algorithm 1.  s: the settings.  Returns (π, V), the last policy and value function.
 
     keep: keep(name, make, *arguments) returns make(*arguments), or what an earlier run kept.
+    The numbers on the right are the lines of the paper's listing.
     """
     # Pre-training: demonstrations of many tasks, judged to the end of the episode (N = T).
     D_demo = keep("D_demo", demonstrations, s)
-    V_pre = keep("V_pre", train_value, new_value(s), D_demo, s, s.value_pretraining_steps)  # line 1
+    V_pre = keep("V_pre", train_value, new_value(s), D_demo, s, s.value_pretraining_steps)  # 1
     I = label(predict_values(V_pre, D_demo), D_demo, s, iteration=0)
     pi_pre = keep("pi_pre", train_policy, new_policy(s), D_demo, I, s, s.pretraining_steps)  # 2
 
     # The target task, first from demonstrations alone: SFT, with I_t = True (Sec. V-D).
-    D = keep("D_0", task_demonstrations, s)  # line 3
-    V = keep("V_0", train_value, copy.deepcopy(V_pre), D, s, s.value_steps)  # line 4
+    D = keep("D_0", task_demonstrations, s)  # 3
+    V = keep("V_0", train_value, copy.deepcopy(V_pre), D, s, s.value_steps)  # 4
     I = all_positive(D)
-    pi = keep("pi_0", train_policy, copy.deepcopy(pi_pre), D, I, s, s.sft_steps)  # line 5
+    pi = keep("pi_0", train_policy, copy.deepcopy(pi_pre), D, I, s, s.sft_steps)  # 5
 
     # Then from experience.  Data only grow; every round trains the pre-trained networks again.
-    for k in range(1, s.iterations + 1):  # line 6
-        D = D + keep(f"D_{k}", collect_iteration, s, pi, k)  # line 7
-        V = keep(f"V_{k}", train_value, copy.deepcopy(V_pre), D, s, s.value_steps)  # line 8
+    for k in range(1, s.iterations + 1):  # 6
+        D = D + keep(f"D_{k}", collect_iteration, s, pi, k)  # 7
+        V = keep(f"V_{k}", train_value, copy.deepcopy(V_pre), D, s, s.value_steps)  # 8
         I = label(predict_values(V, D), D, s, iteration=k)
         start = pi if s.restart == "last" else pi_pre
-        pi = keep(f"pi_{k}", train_policy, copy.deepcopy(start), D, I, s, s.policy_steps)  # line 9
+        pi = keep(f"pi_{k}", train_policy, copy.deepcopy(start), D, I, s, s.policy_steps)  # 9
     return pi, V
 
 def supervised(s, keep=call):
