@@ -147,6 +147,9 @@ def interface_of(task, cameras=()):
     cameras: names of the images that are to be read instead of the keypoints.
     """
     seen = task.world([0]).observe() if task.example is None else task.example
+    if task.near and ("keypoints" not in seen or task.near[1] > seen["keypoints"].shape[2]):
+        found = seen["keypoints"].shape[1:] if "keypoints" in seen else "none"
+        raise ValueError(f"near: {task.near}, expected columns of the keypoints, {found}")
     images = {}
     if cameras:
         images["cameras"] = tuple(cameras)

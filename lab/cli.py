@@ -53,7 +53,8 @@ def parser():
         add_setting(groups[title], f)
     output = parser.add_argument_group("output")
     output.add_argument("--out", help="folder, new or empty (default: runs/TASK-seedN)")
-    output.add_argument("--quick", action="store_true", help="a first look: FoldCollar, small")
+    about = "a first look: a small run, of FoldCollar or of --task"
+    output.add_argument("--quick", action="store_true", help=about)
     output.add_argument("--resume", metavar="OUT", help="go on with an interrupted run")
     output.add_argument(
         "--summary", metavar="OUT", nargs="+", help="only print the mean over finished runs"
@@ -105,7 +106,9 @@ def open_run(args, read_lerobot):
     if ".py:" in asked.get("task", ""):
         asked["task"] = os.path.abspath(asked["task"])  # --resume may come from another folder
     if args.quick:
-        theirs = ("task", "iterations") if args.data else ()  # the data say them
+        theirs = ("task", "iterations", "corrected") if args.data else ()  # the data say them
+        if args.task is not None and not find_task(asked["task"]).has_coach:
+            theirs = (*theirs, "corrected")
         asked = {name: x for name, x in QUICK.items() if name not in theirs} | asked
     settings, given = with_data(asked, read_lerobot)
     check_device(settings.device)  # before the folder is made

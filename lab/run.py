@@ -186,7 +186,12 @@ def check_demonstrations(episodes, task):
     """ValueError, before any training, where a task's demonstrations never succeed."""
     own = [e for e in episodes if e.task == task and e.source == "demonstration"]
     if len(own) >= 20 and not any(e.success for e in own):
-        raise ValueError(f"0 of {len(own)} demonstrations of {task!r} succeed, expected some")
+        late = sum(len(e) == e.max_length for e in own)
+        furthest = max(int(e.stages.sum()) for e in own)
+        raise ValueError(
+            f"0 of {len(own)} demonstrations of {task!r} succeed, expected some ({late} ran out of "
+            f"time, max_steps = {own[0].max_length}; at most {furthest} stages were done)"
+        )
 
 def in_words(found):
     """A small dict in one line, numbers to three digits."""

@@ -19,13 +19,15 @@ def table(metrics):
             f"{row['name']:<16} {beta:>4} {row['success']:>7.1%} ± {row['success_se']:<5.1%} "
             f"{row['throughput']:>6.0f} ± {row['throughput_se']:<3.0f} {seconds:>10}   {stages}"
         )
-    last = metrics["stages"][-1]
-    if last["name"].startswith("recap"):
-        lines += gains(last, metrics["stages"])
+    last = metrics["stages"][-1]["name"]
+    if last.startswith("recap"):
+        for row in metrics["stages"]:
+            if row["name"] == last:
+                lines += gains(row, metrics["stages"])
     return "\n".join(lines)
 
 def gains(last, stages):
-    """The last row beside offline RL + SFT and beside the best earlier policy, in two lines."""
+    """A last row beside offline RL + SFT and beside the best earlier policy, in two lines."""
     sft = next(row for row in stages if row["name"] == SFT)
     best = best_before_recap(stages)
     faster = times(last["throughput"], sft["throughput"])

@@ -36,6 +36,9 @@ class Copies:
         self.scenes = [task.scene() for _ in self.seeds]
         for scene, seed in zip(self.scenes, self.seeds):
             scene.reset(seed)
+            for name in ("stage", "lost", "observe", "step"):
+                if not hasattr(scene, name):
+                    raise self._error(f"scene: has no {name!r} after reset(seed), expected one")
         self.t = np.zeros(self.n, int)
         self.stage = np.zeros(self.n, int)  # stages done so far
         self.done = np.zeros(self.n, bool)
@@ -54,7 +57,8 @@ class Copies:
             x = np.array(x)
             found[name] = x if x.dtype == np.uint8 else x.astype(np.float32)
             if not np.isfinite(found[name]).all():
-                raise self._error(f"observe: {name} is not finite, expected numbers")
+                when = f"after {self.t.max()} steps"
+                raise self._error(f"observe: {name} is not finite {when}, expected numbers")
         if "state" not in found:
             raise self._error("observe: no 'state', expected where the robot is")
         shapes = {name: x.shape for name, x in found.items()}
@@ -96,7 +100,13 @@ class Copies:
         """What the expert would do now in each copy, (n, action_dim); zeros where it is over."""
         actions = np.zeros((self.n, self.spec.action_dim))
         for i in np.flatnonzero(~self.done):
-            actions[i] = self.scenes[i].expert()
+            action = np.asarray(self.scenes[i].expert(), float)
+            if action.shape != actions[i].shape:
+                expected = f"({self.spec.action_dim},), the task's action_dim"
+                raise self._error(f"expert: shape {action.shape}, expected {expected}")
+            if not np.isfinite(action).all():
+                raise self._error(f"expert: not finite at step {self.t[i]}, expected numbers")
+            actions[i] = action
         return actions
 
 # ---------------------------------------------------------------- operators out of the expert

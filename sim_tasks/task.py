@@ -65,6 +65,8 @@ class Task:
         for name in ("max_steps", "action_dim", "n_arms"):
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
                 raise TaskError(f"{name}: {getattr(self, name)!r}, expected an integer >= 1")
+        if self.near and (len(self.near) != 2 or not 0 <= self.near[0] < self.near[1]):
+            raise TaskError(f"near: {self.near}, expected (first column, last column + 1)")
         if self.action_dim % self.n_arms:
             expected = f"a multiple of n_arms = {self.n_arms}"
             raise TaskError(f"action_dim: {self.action_dim}, expected {expected}")

@@ -261,7 +261,7 @@ def test_summary_of_runs_by_hand(tmp_path, capsys):
         assert message in complaint(capsys, "--summary", a, other)
 
 def test_the_table_of_a_run_by_hand(tiny):
-    """Gains over SFT and over the best earlier policy, from the last row."""
+    """Gains over SFT and over the best earlier policy, at either β of the last policy."""
     _, metrics = tiny
     rows = [dict(row) for row in metrics["stages"]]
     sets = ((0.3, 30), (0.25, 150.0), (0.5, 100.0), (0.6, 200.0), (0.9, 300.0))
@@ -269,12 +269,15 @@ def test_the_table_of_a_run_by_hand(tiny):
         row["success"] = success
         row["throughput"] = throughput
     lines = tables.table(metrics | {"stages": rows}).splitlines()
-    assert len(lines) == 1 + len(rows) + 2
+    assert len(lines) == 1 + len(rows) + 2 + 2
     assert [line.split()[0] for line in lines[1:6]] == [row["name"] for row in rows]
     assert "90.0%" in lines[5] and "1.5" in lines[5].split()[1]
-    gain = "recap_1 at β = 1.5: throughput × 3.00, failures × 0.20 of offline_rl_sft;"
+    gain = "recap_1 at β = 1: throughput × 2.00, failures × 0.80 of offline_rl_sft;"
     assert lines[6] == gain
-    assert lines[7] == "throughput × 2.00 of rl_pretrained, the best before"
+    assert lines[7] == "throughput × 1.33 of rl_pretrained, the best before"
+    gain = "recap_1 at β = 1.5: throughput × 3.00, failures × 0.20 of offline_rl_sft;"
+    assert lines[8] == gain
+    assert lines[9] == "throughput × 2.00 of rl_pretrained, the best before"
     rows[2]["throughput"] = 0.0
     assert "throughput undefined (0 before)" in tables.table(metrics | {"stages": rows})
 
