@@ -13,7 +13,7 @@ How an episode of `drive` can end; the robot is held before anybody is asked for
     over, or out of time                           Recording.episodes: the labelled episode
     policy or operator raised, command rejected,
     camera frozen, disconnected, emergency stop,
-    Ctrl-C                                         ... up to there; Recording.error: the reason
+    Ctrl-C, sys.exit                               ... up to there; Recording.error: the reason
     "discard and redo"                             none; Recording.redo
 
 Letters in shapes: n copies of a world side by side (of `drive` always one).
@@ -30,6 +30,8 @@ from tqdm import tqdm
 from data import Episode
 
 REDO = "redo"  # an outcome: discard the episode and do it again
+PATIENCE_S = 10.0  # s that the end of an episode waits for a policy that is still computing
+STOPS = (Exception, KeyboardInterrupt, SystemExit)  # what ends an episode, which is kept
 
 class Log:
     """What happened, step by step: {name: list of arrays (n, ...)}."""
@@ -121,6 +123,8 @@ class Pacer:
     """
 
     def __init__(self, hz, clock):
+        if not 0 < hz < math.inf:
+            raise ValueError(f"hz: {hz}, expected a finite number > 0")
         self.period = 1 / hz
         self.clock = clock
         self.k = 0
@@ -223,6 +227,18 @@ class Chunks:
             self.since = t
             self.fresh = True
 
+    def settle(self, clock):
+        """Wait for the call in flight.  TimeoutError after PATIENCE_S.
+
+        Whatever it writes is then written, before the policy begins another episode, and no
+        thread of ours is left computing when the program ends.
+        """
+        end = clock.now() + PATIENCE_S
+        while self.request is not None and not self.request.done():
+            if clock.now() >= end:
+                raise TimeoutError(f"policy: still computing {PATIENCE_S:g} s after the episode")
+            clock.sleep_until(clock.now() + 0.005)
+
     def _timed(self, *arguments):
         begun = self.now()
         chunk = self.policy(*arguments)
@@ -253,7 +269,10 @@ def drive(
     hz: ticks per second on `clock`; None is as fast as it goes.
     start: `at_once` or `in_background`; None is the latter in real time.
     source: as in `Episode`; None is "autonomous", or "corrected" with an operator.
+    ValueError for a rate at which the limits of a real robot would mean other speeds.
     """
+    if hz != station.task.hz and not station.simulated:
+        raise ValueError(f"hz: {hz}, expected {station.task.hz} as the task and the Safety")
     if start is None:
         start = at_once if hz is None else in_background
     if source is None:
@@ -279,7 +298,10 @@ def drive(
                 recording.stalls += 1
             if operator is not None:
                 wants = operator.wants_control(observation)
+                before = taken
                 taken = wants if chunks.fresh else wants | taken
+                if (taken & ~before).any():
+                    station.ease()
                 if taken.any():
                     actions[taken] = operator.act(observation)[taken]
             # Step at the next tick; the first one begins now.
@@ -291,27 +313,37 @@ def drive(
             log.add(live, step | {"actions": sent, "intervention": taken})
             if pacer is not None:
                 pacer.wait()
-    except (Exception, KeyboardInterrupt) as error:
+    except STOPS as error:
         recording.error = error
     finally:
-        try:
-            station.hold()
-        except Exception as error:  # disconnected: nothing left to hold
-            recording.error = recording.error or error
+        come_to_rest(recording, station, chunks, clock)
     recording.latencies = chunks.latencies
     recording.missed = 0 if pacer is None else pacer.missed
     if log.lengths[0] > 0:
         ask_for_label(recording, station, log, source=source, iteration=iteration)
     return recording
 
+def come_to_rest(recording, station, chunks, clock):
+    """Hold, and wait for the policy.  What goes wrong is in `recording`, if it is the first."""
+    try:
+        station.hold()
+    except STOPS as error:  # disconnected: nothing left to hold
+        recording.error = recording.error or error
+    try:
+        chunks.settle(clock)
+    except STOPS as error:
+        recording.error = recording.error or error
+
 def ask_for_label(recording, station, log, **rest):
     """How did it go?  The answer fills `recording`.  rest: more fields of the `Episode`."""
+    success = None  # not labelled
+    stages = []
     try:
-        success, stages = station.outcome()
-    except (Exception, KeyboardInterrupt) as error:  # nobody there to say: it stays, not labelled
+        # Who ends the program does not wait for an answer.
+        if not isinstance(recording.error, SystemExit):
+            success, stages = station.outcome()
+    except STOPS as error:  # nobody there to say
         recording.error = recording.error or error
-        success = None
-        stages = []
     if success is REDO:
         recording.redo = True
         return

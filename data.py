@@ -22,6 +22,7 @@ import torch
 
 from sim_tasks import questions
 from sim_tasks.cameras import cameras as render
+from sim_tasks.errors import UserError
 from sim_tasks.task import Task
 
 SOURCES = ("demonstration", "autonomous", "corrected")
@@ -31,7 +32,7 @@ class Episode:
     """One attempt at a task: T steps.
 
     Every step has an observation and an action; the paper's o_T, after which nothing is done, is
-    not kept.  ValueError where lengths disagree, a number is not finite or the source is unknown.
+    not kept.  UserError where lengths disagree, a number is not finite or the source is unknown.
     """
 
     task: str  # its id, to which ε_ℓ and the time limit belong
@@ -51,20 +52,20 @@ class Episode:
     def __post_init__(self):
         T = len(self.actions)
         if T == 0:
-            raise ValueError("actions: 0 steps, expected at least one")
+            raise UserError("actions: 0 steps, expected at least one")
         numbers = {**self.observations, "actions": self.actions}
         per_step = {**numbers, "subtask": self.subtask, "intervention": self.intervention}
         for name, array in per_step.items():
             if len(array) != T:
-                raise ValueError(f"{name}: {len(array)} steps, expected {T} as actions")
+                raise UserError(f"{name}: {len(array)} steps, expected {T} as actions")
         for name, array in numbers.items():
             if not np.isfinite(array).all():
                 step = int(np.argwhere(~np.isfinite(array))[0, 0])
-                raise ValueError(f"{name}: not finite at step {step}, expected finite numbers")
+                raise UserError(f"{name}: not finite at step {step}, expected finite numbers")
         if self.source not in SOURCES:
-            raise ValueError(f"source: {self.source!r}, expected one of {SOURCES}")
+            raise UserError(f"source: {self.source!r}, expected one of {SOURCES}")
         if not 0 < self.hz < float("inf"):
-            raise ValueError(f"hz: {self.hz}, expected control steps per second, above 0")
+            raise UserError(f"hz: {self.hz}, expected control steps per second, above 0")
 
     def __len__(self):
         return len(self.actions)
@@ -104,9 +105,9 @@ class Interface:
     def __post_init__(self):
         for i in set(range(self.state_dim, self.action_dim)) - set(self.absolute):
             where = f"the state has {self.state_dim} numbers"
-            raise ValueError(f"absolute: {self.absolute} lacks {i}, expected it: {where}")
+            raise UserError(f"absolute: {self.absolute} lacks {i}, expected it: {where}")
         if self.cameras and self.image % self.patch:
-            raise ValueError(f"image: side {self.image}, expected a multiple of {self.patch}")
+            raise UserError(f"image: side {self.image}, expected a multiple of {self.patch}")
 
     @property
     def relative(self):
@@ -119,7 +120,7 @@ class Interface:
         return WORDS + self.words
 
     def encode(self, text, length):
-        """Words → ids, padded to `length`.  ValueError: unknown words, or too many."""
+        """Words → ids, padded to `length`.  UserError: unknown words, or too many."""
         known = self.vocabulary
         words = text.split()
         unknown = [word for word in words if word not in known]
@@ -129,9 +130,9 @@ class Interface:
                 near += difflib.get_close_matches(word, known, n=1, cutoff=0.5)
             hint = f" (nearest: {', '.join(near)})" if near else ""
             message = f"text: unknown words {unknown} in {text!r}, expected those of the task{hint}"
-            raise ValueError(message)
+            raise UserError(message)
         if len(words) > length:
-            raise ValueError(f"text: {len(words)} words in {text!r}, expected at most {length}")
+            raise UserError(f"text: {len(words)} words in {text!r}, expected at most {length}")
         return [known.index(word) for word in words] + [0] * (length - len(words))
 
     @property
@@ -172,13 +173,13 @@ def task_of(episodes, name=None):
     """A `Task` for episodes of which nothing else is known: no world, no operator.
 
     name: which of their tasks; None: that of the first one.  It knows the words of all of them.
-    ValueError where they have no state.
+    UserError where they have no state.
     """
     own = [e for e in episodes if name is None or e.task == name]
     first = own[0]
     if "state" not in first.observations:
         found = ", ".join(first.observations) or "nothing"
-        raise ValueError(f"observations: {found}, expected 'state', where the robot is")
+        raise UserError(f"observations: {found}, expected 'state', where the robot is")
     texts = np.concatenate([e.subtask for e in episodes])
     subtasks = dict.fromkeys(texts.tolist())  # each once, in their order
     action_dim = first.actions.shape[1]
@@ -218,7 +219,7 @@ def generator(seed, purpose):
 def perceive(observation, interface):
     """What a network reads of an observation: state and keypoints, or state and images.
 
-    observation: {name: (n, ...)}.  ValueError where a name is missing or a shape is another.
+    observation: {name: (n, ...)}.  UserError where a name is missing or a shape is another.
     The toys' pictures are a function of state and keypoints, so their episodes carry none.
     """
     seen = dict(observation)
@@ -233,7 +234,7 @@ def perceive(observation, interface):
     for name, shape in shapes.items():
         if name not in seen or np.shape(seen[name])[1:] != shape:
             found = np.shape(seen[name])[1:] if name in seen else "none"
-            raise ValueError(f"{name}: shape {found}, expected {shape} as the networks read it")
+            raise UserError(f"{name}: shape {found}, expected {shape} as the networks read it")
     return {name: seen[name] for name in shapes}
 
 def stack_steps(episodes, interface, device="cpu", horizon=None):
@@ -247,7 +248,7 @@ def stack_steps(episodes, interface, device="cpu", horizon=None):
     of the operator, and I_t is that of its first step.
     """
     if not episodes:
-        raise ValueError("episodes: an empty dataset, expected at least one episode")
+        raise UserError("episodes: an empty dataset, expected at least one episode")
     prompts = []
     described = []
     subtasks = []
@@ -256,7 +257,7 @@ def stack_steps(episodes, interface, device="cpu", horizon=None):
         T = len(e)
         if e.actions.shape[1:] != (interface.action_dim,):
             expected = f"({interface.action_dim},) as the networks have it"
-            raise ValueError(f"actions: shape {e.actions.shape[1:]}, expected {expected}")
+            raise UserError(f"actions: shape {e.actions.shape[1:]}, expected {expected}")
         length = interface.prompt_length
         prompts += [interface.encode(e.prompt, length)] * T
         described += [interface.encode(f"{e.prompt} {e.metadata}", length)] * T

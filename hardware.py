@@ -34,6 +34,7 @@ class BimanualRobot(Protocol):
     observation_features: dict  # name -> float, or the shape of an array; known while disconnected
     action_features: dict  # name -> float: [left joints, left gripper, right joints, right gripper]
     is_connected: bool
+    simulated = False  # True: its time stands still between commands, so any rate will do
 
     @abstractmethod
     def connect(self):
@@ -59,11 +60,22 @@ class BimanualRobot(Protocol):
     def estop(self):
         """Stop at once, at whatever cost to the work in hand.  From another thread, too."""
 
+def connect_or_undo(device):
+    """Connect; what came up of a connection that fails is closed again."""
+    try:
+        device.connect()
+    except BaseException as error:
+        try:
+            device.disconnect()
+        except Exception as more:
+            raise ConnectionError(f"connect: {error}; then disconnect: {more}") from error
+        raise
+
 class Connection:
     """`with robot:` connects, and disconnects whatever happens."""
 
     def __enter__(self):
-        self.connect()
+        connect_or_undo(self)
         return self
 
     def __exit__(self, *error):
@@ -81,16 +93,32 @@ def to_dict(vector: np.ndarray, names: list) -> dict:
 
 @dataclass(frozen=True)
 class Safety:
-    """The limits of `SafeRobot`; of joints one number, or an array (joints of one arm,)."""
+    """The limits of `SafeRobot`; of joints one number, or an array (joints of one arm,).
+
+    ValueError for numbers that are no limits.
+    """
 
     joint_low: object = -math.pi  # rad: no common arm turns further; set the limits of yours
     joint_high: object = math.pi  # rad
-    joint_step: object = 0.04  # rad per command: 2 rad/s at 50 Hz, a careful person's leader arm
-    gripper_step: float = 0.1  # opening per command: open to closed in 0.2 s
-    ramp_steps: int = 25  # commands until the first ones reach these steps: half a second
+    joint_speed: object = 2.0  # rad/s: a careful person's leader arm
+    gripper_speed: float = 5.0  # opening per second: open to closed in 0.2 s
+    ramp_s: float = 0.5  # s until the first commands reach these speeds
     pose_tolerance: float = 0.05  # rad (or opening) beyond the limits from which we still start
     watchdog_s: float = 0.4  # without a command the robot holds: longer than any hiccup of ours
-    stale_steps: int = 25  # commands while a camera may repeat itself: half a second
+    stale_s: float = 0.5  # s of commands while a camera may repeat itself
+    hz: float = 50.0  # commands per second: a command may move one such share of the speeds
+
+    def __post_init__(self):
+        positive = ("joint_speed", "gripper_speed", "watchdog_s", "stale_s")
+        for name, x in vars(self).items():
+            if not np.isfinite(x).all() or (name in positive and not np.all(np.array(x) > 0)):
+                raise ValueError(f"Safety.{name}: {x}, expected finite, speeds and times above 0")
+        if not np.all(np.array(self.joint_low) <= self.joint_high):
+            raise ValueError(f"Safety.joint_low: {self.joint_low}, expected at most joint_high")
+        if self.ramp_s < 0 or self.pose_tolerance < 0:
+            raise ValueError("Safety: ramp_s and pose_tolerance, expected 0 or more")
+        if not 1 <= self.hz <= 1000:
+            raise ValueError(f"Safety.hz: {self.hz}, expected 1 to 1000")
 
 class CommandRejected(ValueError):
     """The command was not sent: not finite, wrong keys or wrong shape.  The robot holds."""
@@ -107,6 +135,7 @@ class SafeRobot(Connection):
     * wrong keys, wrong shapes, NaN and inf: not sent, the robot holds, `CommandRejected`
     * targets are clipped to the limits, and to one step of motion from the last target
     * after connecting or a hold, motion starts from the measured pose and eases in
+    * where somebody else takes over (`ease`), it eases in from the last target
     * no command for watchdog_s: hold (seen by a thread of its own, and at the next command)
     * `estop` latches: every command raises `EmergencyStop` until `reset`
 
@@ -131,7 +160,9 @@ class SafeRobot(Connection):
             )
         self.low = self._both_arms(safety.joint_low, 0.0)
         self.high = self._both_arms(safety.joint_high, 1.0)
-        self.step = self._both_arms(safety.joint_step, safety.gripper_step)
+        self.step = self._both_arms(safety.joint_speed, safety.gripper_speed) / safety.hz
+        self.ramp = max(1.0, safety.ramp_s * safety.hz)  # commands
+        self.simulated = getattr(robot, "simulated", False)
         self.commands = 0
         self.clamped = 0
         self.rejected = 0
@@ -157,7 +188,7 @@ class SafeRobot(Connection):
         return self.robot.is_connected
 
     def connect(self):
-        self.robot.connect()
+        connect_or_undo(self.robot)
         self._last = None
         self._fed = None
         self._closing = threading.Event()  # one per connection: an old thread stays ended
@@ -165,9 +196,11 @@ class SafeRobot(Connection):
             threading.Thread(target=self._watch, args=(self._closing,), daemon=True).start()
 
     def disconnect(self):
+        """As `BimanualRobot`.  Always: of a robot that is not connected, a part may well be."""
         self._closing.set()
-        if self.robot.is_connected:
+        try:
             self._try_to_hold()
+        finally:
             self.robot.disconnect()
 
     # ---- commands
@@ -224,7 +257,7 @@ class SafeRobot(Connection):
             self._last = self._measured()
             self._ramp = 0
         self._ramp += 1
-        step = self.step * min(1.0, self._ramp / self.safety.ramp_steps)
+        step = self.step * min(1.0, self._ramp / self.ramp)
         target = np.minimum(np.maximum(command, self._last - step), self._last + step)
         # The last word: within the limits.
         return np.minimum(np.maximum(target, self.low), self.high)
@@ -263,14 +296,23 @@ class SafeRobot(Connection):
         if self._moved:  # while nothing is commanded, nothing need change
             repeats = repeats + 1 if np.array_equal(image, before) else 0
             self._seen[name] = (image, repeats)
-        if repeats >= self.safety.stale_steps:
+        if repeats >= self.safety.stale_s * self.safety.hz:
             del self._seen[name]
             return f"{name}: the same for {repeats} commands, expected a live camera"
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             return f"{name}: not finite, expected numbers"
         return None
 
-    # ---- standing still
+    # ---- easing in, standing still
+
+    def ease(self):
+        """Somebody else takes over: the next commands start from the last target, slowly.
+
+        A simulated robot goes on as before: nobody stands beside it.
+        """
+        with self._lock:
+            if not self.simulated:
+                self._ramp = 0
 
     def hold(self):
         """Stay; the next command starts from the measured pose, slowly."""
@@ -330,14 +372,19 @@ class Station:
     robot: a `SafeRobot`, connected.  task: anything with name, prompt, max_steps and hz.
     referee: who knows when it is over and how it went: over() -> bool, subtask() -> str,
     outcome() -> (True, False, None for not labelled, or REDO; successes of the stages).
+    ValueError where the limits are of another rate than the task.
     """
 
     def __init__(self, robot, task, referee):
         if not isinstance(robot, SafeRobot):
             raise ValueError(f"robot: {type(robot).__name__}, expected a SafeRobot around it")
+        if robot.safety.hz != task.hz:
+            raise ValueError(f"Safety.hz: {robot.safety.hz}, expected {task.hz} as the task's")
         self.robot = robot
         self.task = task
+        self.simulated = robot.simulated
         self.hold = robot.hold
+        self.ease = robot.ease
         self.over = referee.over
         self.subtask = referee.subtask
         self.outcome = referee.outcome

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from collection import collect_iteration, demonstrations, task_demonstrations
-from data import draw_prompts, generator, stack_steps, web_batches
+from data import UserError, draw_prompts, generator, stack_steps, web_batches
 from labels import all_positive, episode_returns, label
 # What recap.returns, recap.Settings and others are expected to be, too.
 from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401
@@ -214,7 +214,7 @@ def optimise(network, draw_loss, n_steps, learning_rate, name):
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         if not torch.isfinite(norm):
             message = f"{name}: gradient norm {norm.item()} at step {i}, expected a finite one"
-            raise ValueError(f"{message} (a smaller learning rate?)")
+            raise UserError(f"{message} (a smaller learning rate?)")
         optimizer.step()
         schedule.step()
         if i % 50 == 0:

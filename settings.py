@@ -6,12 +6,11 @@ paper's one second.  A default None hangs on the task (`sim_tasks.task.Task` has
 --vision: `__post_init__` fills it in.
 Names of the method: recap.py.
 """
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import sim_tasks
-from data import interface_of
+from data import UserError, interface_of
 from policy import FLOW_WEIGHTS
 from sim_tasks.cameras import CAMERAS
 from sim_tasks.demonstrator import METADATA
@@ -170,22 +169,24 @@ class Settings:
         return names if self.task in names else [*names, self.task]
 
 def check_settings(s):
-    """ValueError names the first setting that cannot be, its value, and what was expected."""
+    """UserError names the first setting that cannot be, its value, and what was expected."""
 
     def check(name, ok, expected):
         if not ok:
-            raise ValueError(f"{name}: {getattr(s, name)!r}, expected {expected}")
+            raise UserError(f"{name}: {getattr(s, name)!r}, expected {expected}")
 
     def check_words(name, known):
         ok = all(word in known for word in getattr(s, name).split())
         check(name, ok, "some of " + ", ".join(known))
 
-    def check_integer(name, least):
+    def check_integer(name, least, most=10**9):
         value = getattr(s, name)
         check(name, isinstance(value, int) and value >= least, f"an integer >= {least}")
+        check(name, value <= most, f"an integer <= {most:,}")
 
-    check("beta", s.beta >= 0 and math.isfinite(s.beta), "a number >= 0")
-    check("c_fail", s.c_fail >= 0 and math.isfinite(s.c_fail), "a number >= 0")
+    # Far more than anybody needs, and far less than float32 can hold.
+    check("beta", 0 <= s.beta <= 1000, "a number >= 0 and <= 1000")
+    check("c_fail", 0 <= s.c_fail <= 1000, "a number >= 0 and <= 1000")
     check("device", s.device in ("cpu", "cuda", "mps"), "cpu, cuda or mps")
     check("restart", s.restart in ("pretrained", "last"), "pretrained or last")
     check("output", s.output in ("clean", "velocity"), "clean or velocity")
@@ -205,14 +206,16 @@ def check_settings(s):
     check("web", 0 <= s.web <= 4, "a number in [0, 4]")
     toy = s.target.name in sim_tasks.TASKS
     check("web", toy or s.web == 0, "0: the questions are about the toys")
-    for name in ("iterations", "seed", "corrected"):
+    for name in ("iterations", "corrected"):
         check_integer(name, 0)
+    check_integer("seed", 0, 2**63 - 1)  # what torch takes
     for name in (
         "demonstrations", "autonomous", "evaluation_episodes", "lookahead", "batch", "draws",
         "pretraining_steps", "sft_steps", "policy_steps", "value_pretraining_steps", "value_steps",
         "value_batch", "euler", "subtask_every", "horizon", "execute",
     ):  # fmt: skip
         check_integer(name, 1)
+    check("horizon", s.horizon <= 1000, "at most 1000 actions")
     check("execute", s.execute <= s.horizon, f"1 to H = {s.horizon}")
     for name in ("learning_rate", "fine_tuning_rate", "value_learning_rate"):
         check(name, 0 < getattr(s, name) < 1, "a number in (0, 1)")

@@ -6,11 +6,13 @@
   python -m benchmarks --soak        13 hours at 50 Hz in simulated time: several minutes
 """
 import argparse
+import math
 import sys
 import time
 
 from benchmarks.driver import control_loop, fuzz, soak
 from benchmarks.speed import measure
+from lab.program import run_program
 
 def parser():
     parser = argparse.ArgumentParser(
@@ -21,22 +23,40 @@ def parser():
     commands = "only N commands to the safe robot, random and malicious (default: 1,000,000)"
     ticks = "only so many ticks of simulated time, faults at random (default: 2,340,000)"
     add = parser.add_argument
-    add("--loop", type=float, metavar="SECONDS", help=loop)
-    add("--fuzz", type=int, nargs="?", const=1_000_000, metavar="N", help=commands)
-    add("--soak", type=int, nargs="?", const=2_340_000, metavar="TICKS", help=ticks)
+    add("--loop", type=seconds, metavar="SECONDS", help=loop)
+    add("--fuzz", type=count, nargs="?", const=1_000_000, metavar="N", help=commands)
+    add("--soak", type=count, nargs="?", const=2_340_000, metavar="TICKS", help=ticks)
     return parser
 
+def seconds(text):
+    """For argparse: reads a time of the wall clock, at most a week."""
+    x = float(text)
+    if not (math.isfinite(x) and 0.1 <= x <= 604_800):
+        raise argparse.ArgumentTypeError(f"{text}, expected 0.1 to 604800 seconds")
+    return x
+
+def count(text):
+    """For argparse: reads an integer above 0."""
+    n = int(text)
+    if n < 1:
+        raise argparse.ArgumentTypeError(f"{text}, expected an integer >= 1")
+    return n
+
 def main(argv=None):
-    args = parser().parse_args(argv)
-    begun = time.perf_counter()
-    if args.loop is not None:
-        control_loop(args.loop)
-    elif args.fuzz is not None:
-        print(fuzz(args.fuzz), f"{time.perf_counter() - begun:.0f} s")
-    elif args.soak is not None:
-        print(soak(args.soak), f"{time.perf_counter() - begun:.0f} s")
-    else:
-        measure()
+    def work():
+        args = parser().parse_args(argv)
+        begun = time.perf_counter()
+        if args.loop is not None:
+            control_loop(args.loop)
+            return 0
+        if args.fuzz is None and args.soak is None:
+            measure()
+            return 0
+        counts = soak(args.soak) if args.fuzz is None else fuzz(args.fuzz)
+        print(counts, f"{time.perf_counter() - begun:.0f} s")
+        return 1 if counts["violations"] else 0
+
+    return run_program("benchmarks", work)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -94,7 +94,7 @@ class WatchedArms:
         self.observation_features = self.action_features | {"base": (2, 2, 3)}
         self.low = both_arms(joints, safety.joint_low, 0.0)
         self.high = both_arms(joints, safety.joint_high, 1.0)
-        self.step = both_arms(joints, safety.joint_step, safety.gripper_step)
+        self.step = both_arms(joints, safety.joint_speed, safety.gripper_speed) / safety.hz
         self.rng = np.random.default_rng(seed)
         self.clock = clock
         self.pose = both_arms(joints, 0.0, 0.5)
@@ -149,6 +149,11 @@ class WatchedArms:
 def both_arms(joints, joint, gripper):
     """One number for every joint and one for the grippers, (A,).  joints: of one arm."""
     return np.tile([joint] * joints + [gripper], 2)
+
+def judge(ok, what):
+    """AssertionError where not ok: an `assert` would say nothing under `python -O`."""
+    if not ok:
+        raise AssertionError(what)
 
 # ---------------------------------------------------------------- malicious commands
 
@@ -221,9 +226,9 @@ def send(robot, action):
     try:
         robot.send_action(action)
     except CommandRejected:
-        assert robot.robot.held
+        judge(robot.robot.held, "not held after a command was rejected")
     except EmergencyStop:
-        assert robot.robot.held
+        judge(robot.robot.held, "not held after an emergency stop")
         robot.reset()
         return True
     return False
@@ -317,11 +322,11 @@ def soak(n, hz=50.0, seed=0):
     """
     rng = np.random.default_rng(seed)
     clock = SimulatedTime()
-    safety = Safety(joint_low=-2.0, joint_high=1.5)
+    safety = Safety(joint_low=-2.0, joint_high=1.5, hz=hz)
     arms = WatchedArms(safety, clock, seed=seed)
     robot = SafeRobot(arms, safety, clock.now, thread=False)
     actor = Random(rng, robot)
-    station = Station(robot, Task("soak", "do anything", 1000), actor)
+    station = Station(robot, Task("soak", "do anything", 1000, hz), actor)
 
     def start(call):
         return Later(clock, rng.uniform(0, 1.0 if arms.fault == "slow" else 0.03), call)
@@ -344,13 +349,14 @@ def soak(n, hz=50.0, seed=0):
 
 def check_end(recording, arms, fault):
     """Held, for a reason, and recorded as it was received.  fault: the last one that began."""
-    assert arms.held
+    judge(arms.held, "not held at the end of an episode")
     error = recording.error
     expected = fault not in (None, "late", "slow", "freeze")
-    assert expected or error is None or isinstance(error, BadObservation), error
+    judge(expected or error is None or isinstance(error, BadObservation), error)
     received = np.array(arms.received, np.float32).reshape(-1, len(arms.names))
     if not recording.episodes:
-        assert len(received) == 0
+        judge(len(received) == 0, "commands of an episode that was not kept")
         return
     (kept,) = recording.episodes
-    assert np.array_equal(kept.actions, received) and kept.success is not None
+    same = np.array_equal(kept.actions, received)
+    judge(same and kept.success is not None, "an episode is not what the robot received")

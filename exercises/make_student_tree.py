@@ -75,5 +75,9 @@ def make(out):
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    make(Path(sys.argv[1]))
+    try:
+        make(Path(sys.argv[1]))
+    except OSError as error:  # a folder that is there already, a full disk
+        print(f"make_student_tree.py: error: {error}", file=sys.stderr)
+        sys.exit(2)
     print(f"{sys.argv[1]}: {len(numbered())} functions to write, see its README.md")

@@ -24,11 +24,12 @@ from dataclasses import fields
 import numpy as np
 import torch
 
-from data import generator
+from data import UserError, generator
 from lab.checks import correlation, outcome_auc
 from lab.cli import add_setting
-from lab.files import save_network, write_arrays, write_atomically, write_text
+from lab.files import refuse_full, save_network, write_arrays, write_atomically, write_text
 from lab.given import check_labels, read, settle
+from lab.program import run_program
 from labels import episode_returns, label, step_advantages, thresholds
 from settings import Settings
 from value import predict_values
@@ -107,7 +108,7 @@ def hold_out(D, seed):
     for task in sorted({e.task for e in D}):
         own = np.array([i for i, e in enumerate(D) if e.task == task])
         if len(own) < 2:
-            raise ValueError(f"task {task!r}: one episode, expected two or more (one is held out)")
+            raise UserError(f"task {task!r}: one episode, expected two or more (one is held out)")
         shuffled = own[torch.randperm(len(own), generator=g).numpy()]
         heldout[shuffled[: max(1, round(HELD_OUT * len(own)))]] = True
     return heldout
@@ -129,6 +130,7 @@ def describe(report):
 def write(out, V, columns, report):
     """The files of the folder `out`.  Returns the path of the frames."""
     os.makedirs(out, exist_ok=True)
+    refuse_full(out)
     save_network(V, os.path.join(out, "V.npz"))
     write_text(os.path.join(out, "report.json"), json.dumps(report, indent=1))
     if pyarrow is None:
@@ -157,13 +159,12 @@ def main(new_value, train_value, read_lerobot, argv=None):
 
     argv: None is the command line's.
     """
-    args = parser().parse_args(argv)
-    given = {name: getattr(args, name) for name in OPTIONS}
-    given = {name: x for name, x in given.items() if x is not None}
-    try:
-        if os.path.exists(args.out) and (not os.path.isdir(args.out) or os.listdir(args.out)):
-            message = "exists and is not an empty folder, expected a new one"
-            raise ValueError(f"--out: {args.out} {message}")
+
+    def work():
+        args = parser().parse_args(argv)
+        given = {name: getattr(args, name) for name in OPTIONS}
+        given = {name: x for name, x in given.items() if x is not None}
+        refuse_full(args.out)
         D = read(args.dataset, read_lerobot)
         for task in {e.task for e in D}:
             settle(D, task)
@@ -172,11 +173,9 @@ def main(new_value, train_value, read_lerobot, argv=None):
             D, lambda task: Settings(task=task, **given), new_value, train_value
         )
         path = write(args.out, V, columns, report)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"lab.annotate: error: {error}", file=sys.stderr)
-        return 2
-    print(f"{describe(report)}\n{path}: {len(columns['value'])} frames")
-    return 0
+        print(f"{describe(report)}\n{path}: {len(columns['value'])} frames")
+
+    return run_program("lab.annotate", work)
 
 if __name__ == "__main__":
     # As recap.py does with lab/cli.py: what lies above lab/ is handed to it here alone.

@@ -1,14 +1,17 @@
 """The command line `python recap.py`: settings in, a run's folder out."""
 import argparse
 import os
+import shlex
 import sys
 from dataclasses import asdict, fields
 
 import torch
 
-from lab.files import read_json
+from data import UserError
+from lab.files import BadFile, claim, read_json
 from lab.given import datasets, read, settle
 from lab.pictures import draw_pictures
+from lab.program import run_program
 from lab.run import Run
 from lab.tables import summary, table
 from settings import Settings
@@ -83,7 +86,7 @@ def add_setting(group, f):
     group.add_argument(option, type=kind, default=None, metavar=kind.__name__.upper(), help=about)
 
 def check_device(device):
-    """ValueError where this machine lacks the device."""
+    """UserError where this machine lacks the device."""
     available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
@@ -92,16 +95,16 @@ def check_device(device):
     if not available[device]:
         names = ", ".join(name for name, ok in available.items() if ok)
         message = f"{device} is not available on this machine, expected one of {names}"
-        raise ValueError(f"--device: {message}")
+        raise UserError(f"--device: {message}")
 
 def open_run(args, read_lerobot):
-    """The `Run` that the command line asks for.  ValueError if its folder holds something else."""
+    """The `Run` that the command line asks for.  UserError if its folder holds something else."""
     asked = {f.name: getattr(args, f.name) for f in fields(Settings)}
     asked = {name: x for name, x in asked.items() if x is not None}
     if args.resume is not None:
         if asked or args.out is not None or args.quick:
             message = "goes with no other option, a run keeps its settings"
-            raise ValueError(f"--resume {args.resume}: {message}")
+            raise UserError(f"--resume {args.resume}: {message}")
         return resumed(args.resume, read_lerobot)
     if ".py:" in asked.get("task", ""):
         asked["task"] = os.path.abspath(asked["task"])  # --resume may come from another folder
@@ -114,14 +117,11 @@ def open_run(args, read_lerobot):
     check_device(settings.device)  # before the folder is made
     out = args.out
     if out is None:
-        out = free_folder(f"runs/{settings.target.name}-seed{settings.seed}", args.quick)
-    if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
-        message = "exists and is not an empty folder, expected a new one"
-        raise ValueError(f"--out: {out} {message} (--resume goes on with an interrupted run)")
-    os.makedirs(out, exist_ok=True)
-    run = Run(settings, out, given)
-    run.json("settings", lambda: asdict(settings))
-    return run
+        name = f"runs/{settings.target.name}-seed{settings.seed}"
+        out = claim_free(name + "-quick" if args.quick else name, asdict(settings))
+    else:
+        claim(out, asdict(settings))
+    return Run(settings, out, given)
 
 def with_data(asked, read_lerobot):
     """The `Settings` asked for, and the datasets of --data by the names of `recap.recap`'s keep.
@@ -141,67 +141,73 @@ def with_data(asked, read_lerobot):
     asked.setdefault("iterations", n_iterations)
     if not task.has_world and asked["iterations"] > n_iterations:
         message = f"expected at most the {n_iterations} of the data: nothing can be collected"
-        raise ValueError(f"--iterations: {asked['iterations']}, {message}")
+        raise UserError(f"--iterations: {asked['iterations']}, {message}")
     settings = Settings(**asked)
     return settings, datasets(episodes, settings)
 
-def free_folder(name, quick):
-    """NAME, or NAME-2, NAME-3, ...: the first that is not there yet."""
-    if quick:
-        name += "-quick"
+def claim_free(name, settings):
+    """Claim NAME, or NAME-2, NAME-3, ...: the first that is free.  Returns which."""
     out = name
     n = 1
-    while os.path.exists(out):
-        n += 1
-        out = f"{name}-{n}"
-    return out
+    while True:
+        try:
+            claim(out, settings)
+            return out
+        except UserError:  # there before, or taken by a run that began together with this one
+            n += 1
+            out = f"{name}-{n}"
 
 def resumed(folder, read_lerobot):
     """The `Run` of a folder, with its settings."""
+    path = os.path.join(folder, "settings.json")
     try:
-        asked = read_json(folder, "settings.json")
+        asked = read_json(path)
         settings, given = with_data(asked, read_lerobot)
     except FileNotFoundError as error:
         message = f"there is no {error.filename}, expected the folder of a run, and its data"
-        raise ValueError(f"--resume: {message}") from None
-    except (TypeError, ValueError) as error:
-        message = f"not the settings of a run ({error})"
-        raise ValueError(f"{folder}/settings.json: {message}") from None
+        raise UserError(f"--resume: {message}") from None
+    except BadFile:  # it names the file, which may be one of the data
+        raise
+    except (AttributeError, TypeError, UserError) as error:  # other names, other types
+        raise UserError(f"{path}: not the settings of a run ({error})") from None
     check_device(settings.device)
     return Run(settings, folder, given)
 
 def main(recap, supervised, read_lerobot, argv=None):
     """recap, supervised: the algorithms, of recap.py.  argv: None is the command line's."""
-    args = parser().parse_args(argv)
-    run = None
-    try:
+    opened = []  # the run, once there is one to go on with
+
+    def work():
+        args = parser().parse_args(argv)
         if args.summary is not None:
             print(summary(args.summary))
-            return 0
+            return
         run = open_run(args, read_lerobot)
+        opened.append(run)
         torch.set_num_threads(1)  # products this small gain nothing from a second core
         if run.settings.supervised:
             supervised(run.settings, run.keep)
         recap(run.settings, run.keep)
         finish(run)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"recap.py: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        hint = "" if run is None else f"; python recap.py --resume {run.out} goes on"
-        print(f"\nrecap.py: interrupted{hint}", file=sys.stderr)
-        return 130
-    return 0
+
+    def hint():
+        return "".join(f"python recap.py --resume {shlex.quote(x.out)} goes on" for x in opened)
+
+    return run_program("recap.py", work, hint)
 
 def finish(run):
-    """metrics.json, the pictures, the table."""
+    """metrics.json, the table, the pictures."""
     metrics = run.write_recap_metrics()
     if not run.settings.target.has_world:
         print(f"\n{run.out}: metrics.json with the checks of V and the labels, checkpoints (.npz);")
         print("there is no world in which to evaluate the policy")
         return
-    draw_pictures(run, metrics)
-    print(f"\n{table(metrics)}\n")
+    print(f"\n{table(metrics)}\n", flush=True)
+    try:
+        draw_pictures(run, metrics)
+    except Exception as error:  # the numbers are there: a picture is not worth a run's failure
+        message = f"warning: pictures are missing ({type(error).__name__}: {error})"
+        print(message, file=sys.stderr)
     pictures = [name for name in PICTURES if os.path.exists(run.path(name))]
-    print(f"{run.out}: metrics.json, {', '.join(pictures)};")
+    print(f"{run.out}: {', '.join(['metrics.json', *pictures])};")
     print("datasets and checkpoints (.npz)")

@@ -3,7 +3,9 @@
     a list of `data.Episode`       save_dataset, load_dataset
     V and π                        save_network, load_network
     one of either                  save, load
+    the folder of a run            claim, refuse_full
 """
+import contextlib
 import json
 import os
 import tempfile
@@ -12,44 +14,115 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from data import SOURCES, Episode, Interface
+from data import SOURCES, Episode, Interface, UserError
 from policy import VLA, PolicyConfig
 from value import ValueConfig, ValueFunction
 
 KINDS = {"VLA": (VLA, PolicyConfig), "ValueFunction": (ValueFunction, ValueConfig)}
 
-class BadFile(ValueError):
+class BadFile(UserError):
     """A file that is truncated, damaged, or not one of ours."""
 
-def write_atomically(path, write, suffix=""):
-    """Call write(temporary path), then move the file into place in one step.
+@contextlib.contextmanager
+def judged(path, what):
+    """While the content of a file is read: BadFile, which names it, for whatever is wrong there."""
+    try:
+        yield
+    except Exception as error:  # zip, header, missing array, bad value, a disk that fails
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadFile(f"{path}: not {what}, or truncated ({reason})") from error
+
+SCRATCH = ".writing-"  # names of folders of what is not finished begin so
+
+def write_atomically(path, write, suffix="", move=os.replace):
+    """Call write(temporary path), then move(it, path): the file into place in one step.
 
     The temporary file lies in a scratch folder beside `path`; an interruption leaves the old file.
     """
     folder = os.path.dirname(os.path.abspath(path))
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=SCRATCH) as scratch:
         temporary = os.path.join(scratch, "file" + suffix)
-        write(temporary)  # `write` creates it, so that its permissions follow the umask
-        os.replace(temporary, path)
+        try:
+            write(temporary)  # `write` creates it, so that its permissions follow the umask
+            sync(temporary)  # else after a power cut a name may stand for no content
+            move(temporary, path)
+        except OSError as error:
+            if error.filename is None:  # as where the disk is full
+                error.filename = os.fspath(path)
+            raise
 
-def write_text(path, text):
-    """Write a text file."""
+def sync(path):
+    """Wait until a file, or all those of a folder, are on the disk."""
+    paths = [path]
+    for folder, _, names in os.walk(path):
+        paths += [os.path.join(folder, name) for name in names]
+    for path in paths:
+        if os.path.isfile(path):
+            with open(path, "rb+") as file:
+                os.fsync(file.fileno())
+
+def write_text(path, text, move=os.replace):
+    """Write a text file.  move: as of `write_atomically`."""
 
     def write(temporary):
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
 
-    write_atomically(path, write)
+    write_atomically(path, write, move=move)
 
 def read_json(*path):
-    """What a JSON file holds."""
-    with open(os.path.join(*path), encoding="utf-8") as file:
+    """What a JSON file holds.  BadFile where it is none."""
+    path = os.path.join(*path)
+    with open(path, encoding="utf-8") as file, judged(path, "a JSON file"):
         return json.load(file)
+
+def shortest(x):
+    """A number in a name: as short as can be, and another one for every other number."""
+    short = f"{x:g}"
+    return short if float(short) == x else repr(float(x))
 
 def write_arrays(path, arrays, compressed=True):
     """Write {name: array} to an .npz."""
     write = np.savez_compressed if compressed else np.savez
     write_atomically(path, lambda temporary: write(temporary, **arrays), ".npz")
+
+# ---------------------------------------------------------------- folders of runs
+
+def claim(folder, settings):
+    """Take a folder for a run: settings.json of the dict `settings` is the first file in it.
+
+    Of several programs that want the folder at once one gets it, the others a UserError.  One that
+    is killed here leaves a folder that the next one can take.
+    """
+    refuse_full(folder)
+    os.makedirs(folder, exist_ok=True)
+    text = json.dumps(settings, indent=1, allow_nan=False)
+    try:
+        write_text(os.path.join(folder, "settings.json"), text, move=move_if_new)
+    except FileExistsError:
+        raise UserError(f"--out: {folder} was taken by another run just now") from None
+
+def move_if_new(source, target):
+    """Move a file in one step.  FileExistsError if there is one of that name."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        with open(target, "xb"):  # exclusive, too
+            pass
+        os.replace(source, target)
+
+def refuse_full(folder):
+    """UserError where a folder, or something else of that name, holds anything already."""
+    if not os.path.lexists(folder):
+        return
+    full = not os.path.isdir(folder)
+    if not full:
+        full = any(not name.startswith(SCRATCH) for name in os.listdir(folder))
+    if full:
+        message = "exists and is not an empty folder, expected a new one"
+        raise UserError(f"--out: {folder} {message} (--resume goes on with an interrupted run)")
 
 # ---------------------------------------------------------------- datasets
 
@@ -60,15 +133,15 @@ PER_EPISODE = ("task", "prompt", "max_length", "source", "iteration", "metadata"
 def save_dataset(episodes, path):
     """Write a list of episodes: the steps of all in a row, and their lengths to cut them again.
 
-    ValueError for an empty list, and where observations disagree in names, shapes or dtypes.
+    UserError for an empty list, and where observations disagree in names, shapes or dtypes.
     """
     if not episodes:
-        raise ValueError("episodes: an empty dataset, expected at least one episode")
+        raise UserError("episodes: an empty dataset, expected at least one episode")
     names = list(episodes[0].observations)
     for i, e in enumerate(episodes):
         if set(e.observations) != set(names):
             found = sorted(e.observations)
-            raise ValueError(
+            raise UserError(
                 f"observations: {found} in episode {i}, expected {sorted(names)} as in episode 0"
             )
     # Three states in a number: True 1, False 0, not labelled -1.
@@ -89,25 +162,23 @@ def save_dataset(episodes, path):
     write_arrays(path, arrays)
 
 def in_a_row(name, arrays):
-    """Concatenate one array of every episode.  ValueError where they disagree: nothing is cast."""
+    """Concatenate one array of every episode.  UserError where they disagree: nothing is cast."""
     arrays = [np.asarray(a) for a in arrays]
     kinds = {(a.shape[1:], "text" if a.dtype.kind == "U" else str(a.dtype)) for a in arrays}
     if len(kinds) > 1:
         found = sorted(kinds, key=str)
-        raise ValueError(f"{name}: {found} in one dataset, expected one shape and dtype")
+        raise UserError(f"{name}: {found} in one dataset, expected one shape and dtype")
     return np.concatenate(arrays)  # (Σ T, ...)
 
 def load_dataset(path):
-    """Read what `save_dataset` wrote.  BadFile for anything else, FileNotFoundError for none."""
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return episodes_of(arrays)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zip, header, missing array, bad value: it is not ours
-        reason = f"not a dataset written by save_dataset, or truncated ({error})"
-        raise BadFile(f"{path}: {reason}") from error
+    """Read what `save_dataset` wrote.  BadFile for anything else, OSError if it can't be opened."""
+    with open(path, "rb") as stream, judged(path, "a dataset written by save_dataset"):
+        return episodes_of(arrays_of(stream))
+
+def arrays_of(stream):
+    """{name: array} of an .npz."""
+    with np.load(stream, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 def episodes_of(arrays):
     """Cut the arrays of `save_dataset` into episodes again."""
@@ -152,17 +223,9 @@ def save_network(network, path):
     write_arrays(path, arrays, compressed=False)
 
 def load_network(path):
-    """Read what `save_network` wrote, in eval mode.  BadFile and FileNotFoundError as above."""
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        return network_of(arrays)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        what = f"not a checkpoint of {' or '.join(KINDS)}, or truncated"
-        raise BadFile(f"{path}: {what} ({reason})") from error
+    """Read what `save_network` wrote, in eval mode.  BadFile and OSError as above."""
+    with open(path, "rb") as stream, judged(path, f"a checkpoint of {' or '.join(KINDS)}"):
+        return network_of(arrays_of(stream))
 
 def network_of(arrays):
     """Make the network of the arrays of `save_network`."""
@@ -194,11 +257,7 @@ def save(product, path):
 
 def load(path):
     """What `save` wrote."""
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+    with open(path, "rb") as stream, judged(path, "a dataset or a checkpoint"):
+        with np.load(stream, allow_pickle=False) as file:
             is_network = "kind" in file.files
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise BadFile(f"{path}: not a dataset or a checkpoint, or truncated ({error})") from error
     return load_network(path) if is_network else load_dataset(path)

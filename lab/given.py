@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from data import stack_steps, task_of
+from data import UserError, stack_steps, task_of
 from lab.files import load_dataset
 from sim_tasks import TASKS, add_task, find_task
 from sim_tasks.task import load_task
@@ -21,7 +21,7 @@ def read(path, read_lerobot, images=False):
         return load_dataset(path)
     if read_lerobot is None:
         message = "a folder takes pyarrow: pip install -r requirements-lerobot.txt"
-        raise ValueError(f"{path}: {message}")
+        raise UserError(f"{path}: {message}")
     return read_lerobot(path, cameras=None if images else (), side=SIDE)
 
 # ---------------------------------------------------------------- whose data they are
@@ -41,7 +41,7 @@ def settle(episodes, name=None):
         episodes = [adopt(e, task) for e in episodes]
         if not any(e.task == task.name for e in episodes):
             found = ", ".join(sorted({repr(e.task) for e in episodes}))
-            raise ValueError(f"data: no episode of task {task.name!r}, but of {found}")
+            raise UserError(f"data: no episode of task {task.name!r}, but of {found}")
         if not task.has_world:
             # What its file does not say, the data do.
             known = task_of(episodes, task.name)
@@ -51,7 +51,7 @@ def settle(episodes, name=None):
             add_task(replace(task, **sizes), name)
     rates = sorted({float(e.hz) for e in episodes})
     if rates != [find_task(name).hz]:
-        raise ValueError(f"hz: {rates} in the data, expected {find_task(name).hz} of task {name!r}")
+        raise UserError(f"hz: {rates} in the data, expected {find_task(name).hz} of task {name!r}")
     return name, episodes
 
 def adopt(e, task):
@@ -60,16 +60,16 @@ def adopt(e, task):
         return e
     if len(e) > task.max_steps:
         message = f"an episode of {len(e)} steps, expected at most the task's {task.max_steps}"
-        raise ValueError(f"max_steps: {message}")
+        raise UserError(f"max_steps: {message}")
     return replace(e, task=task.name, max_length=task.max_steps)
 
 def check_labels(episodes):
-    """ValueError where an episode does not say whether it succeeded."""
+    """UserError where an episode does not say whether it succeeded."""
     missing = [i for i, e in enumerate(episodes) if e.success is None]
     if missing:
         first = ", ".join(str(i) for i in missing[:5])
         first += ", ..." if len(missing) > 5 else ""
-        raise ValueError(
+        raise UserError(
             f"success: no label of {len(missing)} of {len(episodes)} episodes ({first}), expected "
             "Episode.success True or False; in LeRobot a bool column success of "
             "meta/episodes/*/*.parquet, or a feature next.success, true on a frame of a success"
@@ -82,14 +82,14 @@ def datasets(episodes, s):
 
     s: the settings.
     Returns {name of `recap.recap`'s keep: episodes}, "held out V_pre", "held out V_k" among them.
-    ValueError in one line for what would fail only after a while of training.
+    UserError in one line for what would fail only after a while of training.
     """
     check_labels(episodes)
     task = s.target.name
     demonstrations = [e for e in episodes if e.iteration == 0]
     own = [e for e in demonstrations if e.task == task]
     if not own:
-        raise ValueError(f"data: no episode of iteration 0 of task {task!r}, expected some")
+        raise UserError(f"data: no episode of iteration 0 of task {task!r}, expected some")
     kept, heldout = split(own)
     need_some(heldout, s, "of iteration 0")
     others = [e for e in demonstrations if e.task != task]
@@ -99,7 +99,7 @@ def datasets(episodes, s):
         rollouts = [e for e in newest if e.source == "autonomous"]
         if not rollouts:
             message = f"no autonomous episode of task {task!r} in iteration {k}, expected some"
-            raise ValueError(f"data: {message}: ε_ℓ is theirs")
+            raise UserError(f"data: {message}: ε_ℓ is theirs")
         kept, heldout = split(rollouts)
         need_some(heldout, s, f"of iteration {k}")
         found[f"D_{k}"] = kept + [e for e in newest if e.source != "autonomous"]
@@ -112,7 +112,7 @@ def datasets(episodes, s):
 def need_some(heldout, s, which):
     """Without a world, the checks of V have no other episodes than those."""
     if not heldout and not s.target.has_world:
-        raise ValueError(f"data: one episode {which}, expected two or more (one is held out)")
+        raise UserError(f"data: one episode {which}, expected two or more (one is held out)")
 
 def split(episodes):
     """(kept, held out): every HELD_OUT-th episode is held out, one at least of two."""

@@ -11,6 +11,7 @@ import os
 import time
 from dataclasses import asdict
 
+from data import UserError
 from lab.checks import (
     check_value,
     count_labels,
@@ -19,7 +20,7 @@ from lab.checks import (
     heldout_rollouts,
 )
 from lab.evaluation import evaluate, evaluate_demonstrations
-from lab.files import describe_dataset, load, read_json, save, write_text
+from lab.files import describe_dataset, load, read_json, save, shortest, write_text
 
 # Which row of the table a policy is: its name, and whether it knows the indicator.
 STAGES = {
@@ -135,7 +136,7 @@ class Run:
         def make():
             return evaluate(self.settings, name, policy, beta, indicator, task)
 
-        self.add_stage(self.json(f"eval_{name}_beta{beta:g}", make))
+        self.add_stage(self.json(f"eval_{name}_beta{shortest(beta)}", make))
 
     def check_value(self, name, trained_on, heldout):
         """heldout: callable, makes the episodes that V was not trained on."""
@@ -183,12 +184,12 @@ class Run:
         return self.write_metrics(value=value, labels=self.labels)
 
 def check_demonstrations(episodes, task):
-    """ValueError, before any training, where a task's demonstrations never succeed."""
+    """UserError, before any training, where a task's demonstrations never succeed."""
     own = [e for e in episodes if e.task == task and e.source == "demonstration"]
     if len(own) >= 20 and not any(e.success for e in own):
         late = sum(len(e) == e.max_length for e in own)
         furthest = max(int(e.stages.sum()) for e in own)
-        raise ValueError(
+        raise UserError(
             f"0 of {len(own)} demonstrations of {task!r} succeed, expected some ({late} ran out of "
             f"time, max_steps = {own[0].max_length}; at most {furthest} stages were done)"
         )

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from data import UserError
 from lab.files import read_json
 
 SFT = "offline_rl_sft"
@@ -55,18 +56,19 @@ def best_before_recap(stages):
 def summary(folders):
     """Finished runs of one task (other seeds): means over runs ± the standard error of that mean.
 
-    Ratios are taken within each run before they are averaged.  ValueError: a folder is not that of
-    a finished run, or the runs are not of one task and the same stages.
+    Ratios are taken within each run before they are averaged.  UserError: a folder is not that of
+    a finished run, or the runs differ in more than their seeds, or not in them.
     """
     all_metrics = [finished(folder) for folder in folders]
     tasks = {metrics["task"] for metrics in all_metrics}
     if len(tasks) > 1:
-        raise ValueError(f"--summary: runs of {', '.join(sorted(tasks))}, expected one task")
+        raise UserError(f"--summary: runs of {', '.join(sorted(tasks))}, expected one task")
     runs = []
     for metrics in all_metrics:
         runs.append({(row["name"], row["beta"]): row for row in metrics["stages"]})
     if len({tuple(run) for run in runs}) > 1:
-        raise ValueError("--summary: runs of other stages, expected the same iterations and β")
+        raise UserError("--summary: runs of other stages, expected the same iterations and β")
+    check_seeds(folders, [metrics["settings"] for metrics in all_metrics])
 
     sft = [run[SFT, 1.0] for run in runs]
     best = [best_before_recap(run.values()) for run in runs]
@@ -99,18 +101,43 @@ def summary(folders):
     return "\n".join(lines)
 
 def finished(folder):
-    """The metrics of a finished run."""
+    """The metrics of a finished run of recap.py."""
+    path = os.path.join(folder, "metrics.json")
+    expected = "expected the folder of a finished run"
     try:
-        return read_json(os.path.join(folder, "metrics.json"))
+        metrics = read_json(path)
     except FileNotFoundError:
-        message = f"{folder} holds no metrics.json, expected the folder of a finished run"
-        raise ValueError(f"--summary: {message}") from None
+        raise UserError(f"--summary: {folder} holds no metrics.json, {expected}") from None
+    if SFT not in [row["name"] for row in metrics.get("stages", [])]:  # as of a generalist
+        raise UserError(f"--summary: {path} has no row {SFT}, {expected} of recap.py in a world")
+    return metrics
+
+def check_seeds(folders, settings):
+    """UserError where runs differ in other settings than the seed, or have the same seed."""
+    first = settings[0]
+    seen = {}
+    for folder, s in zip(folders, settings):
+        others = [name for name in s if name != "seed" and s[name] != first.get(name)]
+        others += sorted(first.keys() - s.keys())
+        if others:
+            name = others[0]
+            found = f"{name} is {first.get(name)!r} in {folders[0]}, {s.get(name)!r} in {folder}"
+            raise UserError(f"--summary: {found}, expected runs that differ in their seed alone")
+        if s["seed"] in seen:
+            twice = f"{seen[s['seed']]} and {folder} are both of seed {s['seed']}"
+            raise UserError(f"--summary: {twice}, expected each once")
+        seen[s["seed"]] = folder
 
 def ratios(above, below):
     """Run by run; NaN where there is nothing to compare with."""
     return [a / b if b else math.nan for a, b in zip(above, below)]
 
 def cell(values, digits, width):
-    """Mean ± standard error, centred."""
-    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{f'{np.mean(values):.{digits}f} ± {error:.{digits}f}':^{width}}"
+    """Mean ± standard error, centred; of one run its number, and – where there is none."""
+    text = f"{np.mean(values):.{digits}f}"
+    if np.isnan(values).any():
+        text = "–"
+    elif len(values) > 1:
+        error = np.std(values, ddof=1) / math.sqrt(len(values))
+        text += f" ± {error:.{digits}f}"
+    return f"{text:^{width}}"

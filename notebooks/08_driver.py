@@ -163,7 +163,7 @@ for tick in range(150):
     trace.append((clock.t, bare.get_observation()[joint], hangs))
 t, elbow, hangs = map(np.array, zip(*trace))
 steps = np.diff(elbow, prepend=0.0)
-assert steps.max() <= Safety().joint_step + 1e-12 and robot.holds == 1
+assert steps.max() <= Safety().joint_speed / 50 + 1e-12 and robot.holds == 1
 waited = held[0] - t[hangs][0] + 0.02
 print(f"largest step {steps.max():.4f} rad; held {waited:.2f} s after the last command")
 
@@ -172,7 +172,7 @@ fig, axes = plt.subplots(1, 2, figsize=(10, 2.9), layout="constrained", sharex=T
 axes[0].plot(t, elbow, color=BLUE)
 axes[0].axhline(2.5, color=GREY, ls="--", lw=1)
 axes[1].plot(t, steps * 1000, color=BLUE)
-axes[1].axhline(Safety().joint_step * 1000, color=GREY, ls="--", lw=1)
+axes[1].axhline(Safety().joint_speed / 50 * 1000, color=GREY, ls="--", lw=1)
 titles = ("left elbow (rad), dashed: the target", "step per command (mrad), dashed: the limit")
 for ax, title in zip(axes, titles):
     ax.axvspan(t[hangs][0], t[hangs][-1] + 0.02, color=GREY, alpha=0.2, label="the program hangs")
@@ -386,8 +386,9 @@ for name, x in arrays.items():
     print(f"{name:<13}", x.dtype, x.shape)
 assert len(e) == len(recording.sent_at) and e.source == "corrected"
 step = np.abs(np.diff(e.actions, axis=0))[:, [0, 1, 3, 4]].max()  # joints
-assert step <= bare.limits["joint_step"] + 1e-6
-print(f"largest step of a joint: {step:.3f} rad; the limit: {bare.limits['joint_step']} rad")
+limit = bare.limits["joint_speed"] / bare.task.hz  # rad per step
+assert step <= limit + 1e-6
+print(f"largest step of a joint: {step:.3f} rad; the limit: {limit:.2f} rad")
 
 # %% [markdown]
 # ## 6. The plain loop
@@ -476,7 +477,7 @@ for begins, ends in zip(takes, gives):
 # %% [markdown]
 # ## Change this line and see
 #
-# - In section 2, `Safety()` of the second robot to `Safety(ramp_steps=1)`: no easing in. The
+# - In section 2, `Safety()` of the second robot to `Safety(ramp_s=0)`: no easing in. The
 #   first command after connecting, and the first after the hold, make a whole step of
 #   0.04 rad.
 # - There, too, `hangs = 60 <= tick < 85` to `< 78`: the program is back after 0.36 s, before

@@ -26,6 +26,17 @@ def sources():
     """The walkthroughs' .py files, in their order."""
     return sorted(HERE.glob("[0-9][0-9]_*.py"))
 
+def chosen(names):
+    """Those sources whose names begin with one of `names`, all for none.
+
+    ValueError for a name that is the beginning of none of them.
+    """
+    for name in names:
+        if not name or not any(source.name.startswith(name) for source in sources()):
+            known = ", ".join(source.stem for source in sources())
+            raise ValueError(f"{name!r}, expected the beginning of one of {known}")
+    return [s for s in sources() if not names or s.name.startswith(tuple(names))]
+
 def execute(source):
     """The notebook of `source` with its outputs, run in this folder as Jupyter would.
 
@@ -48,9 +59,11 @@ def main():
     parser.add_argument("names", nargs="*")
     parser.add_argument("--run", action="store_true", help="write nothing")
     args = parser.parse_args()
-    for source in sources():
-        if args.names and not source.name.startswith(tuple(args.names)):
-            continue
+    try:
+        these = chosen(args.names)
+    except ValueError as error:
+        parser.error(str(error))
+    for source in these:
         begun = time.time()
         notebook = execute(source)
         target = source.with_suffix(".ipynb")

@@ -37,6 +37,7 @@ from functools import partial
 
 import torch
 
+from lab.program import run_program
 from reproduce.ablations import ABLATIONS, ablation, web
 from reproduce.aloha import aloha
 from reproduce.claims import write_claims
@@ -67,7 +68,7 @@ def integer(least):
     """For argparse: reads an integer of at least `least`."""
 
     def read(text):
-        if not text.isdecimal() or int(text) < least:
+        if not (text.isascii() and text.isdecimal() and least <= int(text) < 2**63):
             raise argparse.ArgumentTypeError(f"{text!r}, expected an integer >= {least}")
         return int(text)
 
@@ -84,6 +85,9 @@ def parser():
     parser.add_argument("name", nargs="?", metavar="NAME", help="of the ablation")
     seeds = " ".join(str(seed) for seed in SEEDS)
     parser.add_argument("--seeds", type=integer(0), nargs="+", help=f"default: {seeds}")
+    parser.add_argument(
+        "--replace", action="store_true", help="overwrite results of other seeds"
+    )
     parser.add_argument("--jobs", type=integer(1), default=2, help="processes (default: 2)")
     parser.add_argument("--quick", action="store_true", help="to see that all runs; no results")
     with_tasks = [name for name in PARTS_OF if name not in ("fig11", "map")]
@@ -127,23 +131,21 @@ def chosen(args):
     return known, names
 
 def main(argv=None):
-    args = parser().parse_args(argv)
-    torch.set_num_threads(1)  # as in the runs: another number rounds differently
-    seeds = tuple(args.seeds or SEEDS)
-    options = Options(seeds, args.jobs, args.quick, args.only, args.runs)
-    try:
+    def work():
+        args = parser().parse_args(argv)
+        torch.set_num_threads(1)  # as in the runs: another number rounds differently
+        seeds = tuple(args.seeds or SEEDS)
+        options = Options(seeds, args.jobs, args.quick, args.only, args.runs, args.replace)
         known, names = chosen(args)
         # Complain before the first run, not after it.
         for name in names:
             if name in PARTS_OF:
                 options.parts(PARTS_OF[name], name)
+            options.check_seeds(f"ablation_{name}" if known is KNOBS else name)
         for name in names:
             known[name](options)
-    except UsageError as error:
-        print(f"reproduce: error: {error}", file=sys.stderr)
-        return 2
-    return 0
 
+    return run_program("reproduce", work, lambda: "the same command goes on")
 
 if __name__ == "__main__":
     sys.exit(main())

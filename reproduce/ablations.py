@@ -1,14 +1,15 @@
 """One knob at a time: Apps. E and F of the paper, and what our design chose."""
 import re
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from collection import demonstrations
 from lab.checks import heldout_demonstrations
+from lab.files import shortest
 from recap import new_value, train_value
 from reproduce import plots
 from reproduce.cache import folder_of, make_runs, metrics_of, opened, sized
 from reproduce.statistics import gain, plus_minus, row_of, spread, table
+from reproduce.workers import workers
 from settings import Settings
 
 def asked(words):
@@ -144,7 +145,7 @@ def ablation(name, o):
             stages += [(f"recap_{k}", 1.0), (f"recap_{k}", s.beta)]
             checked.append(f"V_{k}")
         for stage, beta in stages:
-            rows[f"{row} | {stage} β={beta:g}"] = row_of(folders, stage, beta)
+            rows[f"{row} | {stage} β={shortest(beta)}"] = row_of(folders, stage, beta)
         reports = [metrics_of(folder)["value"] for folder in folders]
         values[row] = {}
         for V in checked:
@@ -226,7 +227,7 @@ def web(o):
     everything = []
     for change in variants.values():
         everything += [Settings(seed=seed, **change) for seed in o.seeds]
-    with ProcessPoolExecutor(o.jobs) as pool:
+    with workers(o.jobs) as pool:
         reports = list(pool.map(value_alone, everything))
     n = len(o.seeds)
     values = {}

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, fields
 
 import torch
@@ -20,8 +19,9 @@ from tqdm import tqdm
 
 import recap
 from lab.cli import TINY
-from lab.files import load_dataset, load_network, read_json, write_atomically, write_text
+from lab.files import load_dataset, load_network, read_json, shortest, write_atomically, write_text
 from lab.run import Run
+from reproduce.workers import workers
 from settings import Settings
 
 CACHE = "runs/cache"
@@ -164,7 +164,7 @@ def copy_missing(source, target):
 
 def make_runs(all_settings, jobs, work=None):
     """`make_run` for many, in `jobs` processes.  Returns the list of their folders."""
-    with ProcessPoolExecutor(jobs) as pool:
+    with workers(jobs) as pool:
         with tqdm(total=len(all_settings), desc="runs", disable=None) as bar:
             for group in two_rounds(all_settings):
                 for _ in pool.map(make_run, group, [work] * len(group)):
@@ -211,4 +211,4 @@ def stage_of(folder, name, beta):
     """One row of a run: a policy's evaluation at β; for β = None the demonstrations' row."""
     if beta is None:
         return next(x for x in metrics_of(folder)["stages"] if x["name"] == name)
-    return read_json(folder, f"eval_{name}_beta{beta:g}.json")
+    return read_json(folder, f"eval_{name}_beta{shortest(beta)}.json")

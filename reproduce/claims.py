@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lab.files import write_text
 from reproduce import rules
 from reproduce.extraction import METHODS
-from reproduce.options import ALL_TASKS, RESULTS
+from reproduce.options import ALL_TASKS, RESULTS, UsageError
 from reproduce.stages import FIG7_TASKS
 
 def grade(n_met, n):
@@ -227,7 +227,11 @@ def details_of(number, claim, result, finding, word):
     return "\n".join(lines)
 
 def write_claims(o):
-    """results/claims.md, from the results that are there."""
+    """results/claims.md, from the results that are there.  UsageError where there are none."""
+    if not any(o.read(claim.result) for claim in CLAIMS.values()):
+        place = os.path.dirname(o.path(RESULTS, "claims.md"))
+        message = f"no results in {place}, expected some (python -m reproduce fig7 makes the first)"
+        raise UsageError(f"claims: {message}")
     text = report(o.read)
-    write_text(os.path.join(o.folder(RESULTS), "claims.md"), text)
+    write_text(o.new_path(RESULTS, "claims.md"), text)
     print(text)

@@ -1,6 +1,4 @@
 """App. F: how many episodes, the paper's numbers and ours."""
-import os
-
 from lab.files import write_text
 from reproduce.options import RESULTS
 from reproduce.stages import FIG9_SHIRT, settings_for
@@ -47,7 +45,7 @@ def counts(o):
             shown = f"{s.demonstrations} for pre-training, {s.demonstrations} for SFT"
             lines.append(line((task, name, s.iterations, shown, s.autonomous, s.corrected)))
     text = "\n".join(lines) + f"\n\n{CONTRADICTIONS}\n"
-    write_text(os.path.join(o.folder(RESULTS), "counts.md"), text)
+    write_text(o.new_path(RESULTS, "counts.md"), text)
     print(text)
 
 def line(cells):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from baselines import awr_loss, awr_weights, plain_loss, ppo_loss
-from lab.files import load_dataset
+from lab.files import load_dataset, shortest
 from labels import label, step_advantages
 from recap import train_policy
 from reproduce import plots
@@ -168,7 +168,7 @@ def map_of_methods(o):
         rows = result[point]["rows"]
         print(table(rows, base=best_of(rows, "AWR")))
 
-    ours = (f"recap_1 β={map_settings(0, o.quick).beta:g}", "recap_1 β=1")
+    ours = (f"recap_1 β={shortest(map_settings(0, o.quick).beta)}", "recap_1 β=1")
     drawn = {}
     for x in o.keep("map", result).values():
         rows = x["rows"]

@@ -4,7 +4,6 @@ The paper says no more than that.  The labels, each task's by its own newest rol
 number of steps are our choice.
 """
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 from labels import label
@@ -13,6 +12,7 @@ from reproduce.cache import CACHE, data_of, digest, folder_of, make_runs, metric
 from reproduce.options import ALL_TASKS, UsageError
 from reproduce.stages import settings_for
 from reproduce.statistics import row_of, table
+from reproduce.workers import workers
 from settings import Settings
 from value import predict_values
 
@@ -45,16 +45,28 @@ def make_generalist(folders):
     return folder
 
 def specialists(folders):
-    """(metrics of every run, D_ℓ of all of them in a row).  UsageError: one is not finished."""
+    """(metrics of every run, D_ℓ of all of them in a row).
+
+    UsageError: one is not finished, is no run of recap.py in a world, or two are of one task.
+    """
+    expected = "expected the folder of a finished run"
     metrics = []
     episodes = []
+    known = {}
     for folder in folders:
         try:
-            metrics.append(metrics_of(folder))
-            episodes += data_of(folder, metrics[-1]["settings"]["iterations"])
+            found = metrics_of(folder)
+            if "specialists" in found or not found.get("stages"):
+                raise UsageError(f"--runs: {folder} is not of one task, {expected} of recap.py")
+            episodes += data_of(folder, found["settings"]["iterations"])
         except FileNotFoundError as error:
-            missing = f"there is no {error.filename}"
-            raise UsageError(f"--runs: {missing}, expected the folder of a finished run") from None
+            raise UsageError(f"--runs: there is no {error.filename}, {expected}") from None
+        task = found["task"]
+        if task in known:
+            both = f"{known[task]} and {folder} are both of {task}"
+            raise UsageError(f"--runs: {both}, expected one run per task")
+        known[task] = folder
+        metrics.append(found)
     return metrics, episodes
 
 def generalist(o):
@@ -69,7 +81,7 @@ def generalist(o):
         everything += groups[-1]
     make_runs(everything, o.jobs)
     by_seed = [[folder_of(s) for s in group] for group in groups]
-    with ProcessPoolExecutor(o.jobs) as pool:
+    with workers(o.jobs) as pool:
         folders = list(pool.map(make_generalist, by_seed))
     rows = {}
     for i, s in enumerate(groups[0]):

@@ -1,11 +1,13 @@
 """What the command line asks for, and where results and pictures are written."""
 import json
 import os
+import sys
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 
 import sim_tasks
+from data import UserError
 from lab.files import read_json, write_atomically, write_text
 
 RESULTS = "results"
@@ -15,7 +17,7 @@ QUICK = "runs/quick"  # --quick shows that everything runs; what it draws is no 
 SEEDS = (31, 32, 33, 34, 35)
 ALL_TASKS = tuple(sim_tasks.TASKS)
 
-class UsageError(ValueError):
+class UsageError(UserError):
     """The command line asks for what cannot be."""
 
 @dataclass
@@ -27,6 +29,7 @@ class Options:
     quick: bool
     only: list | None = None  # names of tasks, methods or points; None: all
     runs: list | None = None  # folders of finished runs, for the generalist
+    replace: bool = False  # results of other seeds
 
     def parts(self, known, name):
         """Those of `known` that --only asks for, all without it.
@@ -44,20 +47,33 @@ class Options:
             raise UsageError(f"--seeds: {tuple(self.seeds)}, {expected}")
         return asked
 
+    def check_seeds(self, name):
+        """UsageError if seeds of results/NAME.json would be lost, and are not to be replaced."""
+        old = self.read(name)
+        if old is None or self.replace or self.quick or self.only or self.runs:
+            return  # with --only `parts` judges
+        if not set(old["seeds"]) <= set(self.seeds):
+            message = f"{name}.json is of {tuple(old['seeds'])}, expected these among them"
+            raise UsageError(f"--seeds: {tuple(self.seeds)}, {message} (or --replace, to lose it)")
+
     def header(self, episodes):
         """One line above a table."""
         count = f"n = {len(self.seeds)} seeds {tuple(self.seeds)}"
         return f"{count}, {episodes} evaluation episodes each; mean ± s.e. over seeds"
 
-    def folder(self, kind):
-        """RESULTS or IMAGES; with --quick the same below runs/quick."""
-        folder = os.path.join(QUICK, kind) if self.quick else kind
-        os.makedirs(folder, exist_ok=True)
-        return folder
+    def path(self, kind, name):
+        """Of a file in RESULTS or IMAGES; with --quick in the same below runs/quick."""
+        return os.path.join(QUICK, kind, name) if self.quick else os.path.join(kind, name)
+
+    def new_path(self, kind, name):
+        """The same of a file to be written: its folder is there."""
+        path = self.path(kind, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return path
 
     def read(self, name):
         """results/NAME.json, {"seeds", "rows": {part or row: ...}}, or None."""
-        path = os.path.join(self.folder(RESULTS), f"{name}.json")
+        path = self.path(RESULTS, f"{name}.json")
         return read_json(path) if os.path.exists(path) else None
 
     def keep(self, name, rows):
@@ -67,12 +83,18 @@ class Options:
             if old:
                 rows = old["rows"] | rows
         text = json.dumps({"seeds": list(self.seeds), "rows": rows}, indent=1)
-        write_text(os.path.join(self.folder(RESULTS), f"{name}.json"), text)
+        write_text(self.new_path(RESULTS, f"{name}.json"), text)
         return rows
 
     def draw(self, name, function, *arguments):
-        """docs/images/NAME.png: the Figure that function(*arguments) returns."""
-        figure = function(*arguments)
-        path = os.path.join(self.folder(IMAGES), f"{name}.png")
-        write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110), ".png")
-        plt.close(figure)
+        """docs/images/NAME.png: the Figure that function(*arguments) returns.
+
+        Where it fails there is a warning: the numbers are kept already.
+        """
+        path = self.new_path(IMAGES, f"{name}.png")
+        try:
+            figure = function(*arguments)
+            write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110), ".png")
+        except Exception as error:
+            print(f"warning: no {path} ({type(error).__name__}: {error})", file=sys.stderr)
+        plt.close("all")

@@ -3,7 +3,7 @@ import sim_tasks
 from reproduce import plots
 from reproduce.cache import folder_of, make_runs, metrics_of, sized
 from reproduce.options import ALL_TASKS
-from reproduce.statistics import SFT, row_of, rows_of, spread, table
+from reproduce.statistics import SFT, plus_minus, row_of, rows_of, spread, table
 from settings import Settings
 
 # The stages before RECAP, (name, β), in the order of the figures.
@@ -103,7 +103,7 @@ def checks(o):
             x = spread(values) | {"values": values}
             result[task][name] = x
             each = " ".join(f"{value:.3f}" for value in values)
-            print(f"{name:<44}{x['mean']:>7.3f} ± {x['se'] or 0:<8.3f}{each}")
+            print(f"{name:<44}{plus_minus(x, 3):<18}{each}")
     o.keep("checks", result)
 
 def checks_of(folders, K):

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from lab.files import shortest
 from reproduce.cache import stage_of
 
 # 97.5 % quantiles of Student's t by degrees of freedom, 1 to 9.  With few seeds the normal
@@ -93,7 +94,7 @@ def rows_of(folders, stages):
     """{"NAME β=b" or "NAME": `row_of`} of several stages [(name, β or None), ...]."""
     rows = {}
     for name, beta in stages:
-        title = name if beta is None else f"{name} β={beta:g}"
+        title = name if beta is None else f"{name} β={shortest(beta)}"
         rows[title] = row_of(folders, name, beta)
     return rows
 
@@ -134,12 +135,14 @@ def ratio_text(x):
     return f"× {x['ratio']:.2f}{interval}"
 
 def percent(x):
-    """A `spread` of rates: 97.2 ± 0.4 %."""
-    return f"{100 * x['mean']:.1f} ± {100 * (x['se'] or 0):.1f} %"
+    """A `spread` of rates: 97.2 ± 0.4 %; of one seed 97.2 %."""
+    error = "" if x["se"] is None else f" ± {100 * x['se']:.1f}"
+    return f"{100 * x['mean']:.1f}{error} %"
 
 def plus_minus(x, digits):
-    """A `spread`: 0.84 ± 0.06."""
-    return f"{x['mean']:.{digits}f} ± {x['se'] or 0:.{digits}f}"
+    """A `spread`: 0.84 ± 0.06; of one seed 0.84 alone."""
+    error = "" if x["se"] is None else f" ± {x['se']:.{digits}f}"
+    return f"{x['mean']:.{digits}f}{error}"
 
 def table(rows, base=None):
     """Rows as text: mean ± standard error over seeds (and that of one seed's evaluation).

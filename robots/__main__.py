@@ -6,8 +6,10 @@
       q w e r t y u, a s d f g h j   move the joints of one arm up, down; the gripper is its last
       tab, enter, x                  the other arm; the end of the episode; the emergency stop
 
-Recordings go into a dataset for recap.py, or on to the end of one.  An evening for line 7 of
-Algorithm 1 are some episodes of the policy alone, and some with a person who corrects it:
+Recordings go into a dataset for recap.py, or on to the end of one; until the session ends they
+lie in FILE.episodes.  Ctrl-C and SIGTERM hold the robot, and the running episode is kept.
+An evening for line 7 of Algorithm 1 are some episodes of the policy alone, and some with a person
+who corrects it:
   python -m robots --policy ... --keyboard --iteration 1 --out mine.npz --episodes 10 --autonomous
   python -m robots --policy ... --keyboard --iteration 1 --out mine.npz --episodes 10
 
@@ -24,16 +26,17 @@ Before anything else set the limits of your arms: hardware.Safety.
 import argparse
 import importlib
 import os
+import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
 from control import record
 from hardware import SafeRobot, Safety, Station, Task
-from lab.files import BadFile, load_dataset, save_dataset
 from robots.lerobot import LeaderArm, LeRobotRobot
 from robots.operators import Onlooker, Person, Referees, keyboard
+from robots.recorder import Recorder
 from robots.report import report
 from robots.simulated import SimRobot
 from sim_tasks.demonstrator import ScriptedOperator, hasty
@@ -71,16 +74,21 @@ def parser():
     add("--out", metavar="FILE", help="dataset (.npz), saved as every episode ends; it may exist")
     return parser
 
+MANY = 10**9  # of episodes, seeds, ticks
+
 def check(args):
     """ValueError for what would fail only once the robot moves."""
-    if not args.hz > 0:
-        raise ValueError(f"--hz: {args.hz}, expected a number > 0")
-    if args.episodes < 1:
-        raise ValueError(f"--episodes: {args.episodes}, expected at least 1")
-    if args.iteration < 0:
-        raise ValueError(f"--iteration: {args.iteration}, expected 0 or more")
-    if args.out is not None and not os.path.isdir(os.path.dirname(os.path.abspath(args.out))):
-        raise ValueError(f"--out: {args.out}, expected a file in a folder that exists")
+    bounds = (
+        ("hz", 1, 1000), ("episodes", 1, MANY), ("seed", 0, MANY), ("iteration", 0, MANY)
+    )  # fmt: skip
+    for name, low, high in bounds:
+        x = getattr(args, name)
+        if not low <= x <= high:  # nor is NaN
+            raise ValueError(f"--{name}: {x}, expected {low} or more, and at most {high}")
+    if args.out is not None:
+        folder = os.path.dirname(os.path.abspath(args.out))
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise ValueError(f"--out: {args.out}, expected a file in a folder that we may write to")
 
 def load(name):
     """What module:function[:argument,...] returns; the module may lie in the current folder."""
@@ -94,7 +102,8 @@ def load(name):
 def task_of(text, hz):
     """The `Task` of name:prompt:ticks."""
     parts = text.split(":")
-    if len(parts) != 3 or not parts[2].isdigit():
+    number = len(parts) == 3 and parts[2].isdecimal() and len(parts[2]) < len(str(MANY))
+    if not number or int(parts[2]) < 1:
         raise ValueError(f"--task: {text}, expected name:prompt:ticks")
     return Task(parts[0], parts[1], int(parts[2]), hz)
 
@@ -105,7 +114,8 @@ def robot_of(args):
         robot = SimRobot(f"SimTasks/{name}-v0", args.seed)
         return robot, robot.task, Safety(**robot.limits), hasty
     if kind == "lerobot":
-        return LeRobotRobot(load(name)), task_of(args.task, args.hz), Safety(), stand_still
+        task = task_of(args.task, args.hz)
+        return LeRobotRobot(load(name)), task, Safety(hz=args.hz), stand_still
     raise ValueError(f"--robot: {args.robot}, expected sim:TASK or lerobot:module:function")
 
 def person_of(args, robot, stack):
@@ -119,43 +129,25 @@ def person_of(args, robot, stack):
         return Person(robot, stack.enter_context(keyboard()))
     return None
 
-def earlier_episodes(path):
-    """Those of a dataset that is there, to which the new ones are added.  BadFile if it is none."""
-    if path is None or not os.path.exists(path):
-        return []
-    try:
-        return load_dataset(path)
-    except BadFile as error:
-        raise BadFile(f"--out: {error}: nothing is added to it, expected a new file") from error
-
-def check_fits(episodes, station, path):
-    """ValueError, before anything moves, where new episodes could not follow the earlier ones."""
-    if not episodes:
-        return
-    last = episodes[-1]
-    here = {name: x.shape[1:] for name, x in station.observe().items()}
-    there = {name: x.shape[1:] for name, x in last.observations.items()}
-    if here != there:
-        raise ValueError(f"--out: {path} holds {there}, expected what is seen here, {here}")
-    if last.hz != station.task.hz:
-        raise ValueError(f"--out: {path} is of {last.hz} Hz, expected {station.task.hz} as here")
-
 # ---------------------------------------------------------------- python -m robots
 
 def run(args):
     """Drive, and save after every episode."""
     check(args)
-    episodes = earlier_episodes(args.out)
+    recorder = None if args.out is None else Recorder(args.out)
     bare, task, safety, policy = robot_of(args)
     simulated = isinstance(bare, SimRobot)
     if args.policy is not None:
         policy = load(args.policy)
     with ExitStack() as stack:
+        if recorder is not None:
+            stack.enter_context(recorder)  # before the robot, which is released first
         robot = stack.enter_context(SafeRobot(bare, safety))
         person = person_of(args, robot, stack)
         referees = [who for who in (bare if simulated else None, person) if who is not None]
         station = Station(robot, task, Referees(referees))
-        check_fits(episodes, station, args.out)
+        if recorder is not None:
+            recorder.check_fits(station)
 
         def begin(i):
             """Put the scene of episode i back.  Returns the operator."""
@@ -174,15 +166,36 @@ def run(args):
         elif policy is stand_still:
             how["source"] = "demonstration"  # teleoperation: there is nobody to correct
         for recording in record(station, begin, policy, args.episodes, **how):
-            episodes += recording.episodes
-            if args.out is not None:
-                save_dataset(episodes, args.out)
+            if recorder is not None:
+                recorder.add(*recording.episodes)
             print(report(recording, robot, args.hz))
+
+def terminate(number, frame):
+    """What a signal does that ends the program: the way out is that of an error."""
+    sys.exit(128 + number)
+
+@contextmanager
+def orderly_end():
+    """Within, SIGTERM and a terminal that is closed call `terminate`, unless they are ignored."""
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has the first alone
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, terminate)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 def main(argv=None):
     args = parser().parse_args(argv)
     try:
-        run(args)
+        with orderly_end():
+            run(args)
+    except SystemExit:
+        print("python -m robots: terminated, the robot holds", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print("python -m robots: interrupted, the robot holds", file=sys.stderr)
         return 130

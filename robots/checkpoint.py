@@ -5,6 +5,8 @@
 
 For the simulated robot alone: the networks know neither other arms nor real cameras.
 """
+import math
+
 import torch
 
 from collection import Actor
@@ -17,10 +19,13 @@ def actor(path, task="fold_shirt", beta=1.5):
     """π of a checkpoint, as the control loop calls it.
 
     path: of the file.  task: its name, as of recap.py's --task.  beta: β, a number or its text.
-    ValueError for a file that is no policy, or a task that there is not.
+    ValueError for a file that is no policy, a task that there is not, or a β that is no number.
     """
     torch.set_num_threads(1)  # products this small wait for a second core more than it helps
     policy = load_network(path)
     if not isinstance(policy, VLA):
         raise ValueError(f"{path}: a {type(policy).__name__}, expected a policy (pi_*.npz)")
-    return Actor(Settings(task=task), [find_task(task).prompt], policy, beta=float(beta))
+    beta = float(beta)
+    if not 0 <= beta < math.inf:
+        raise ValueError(f"beta: {beta}, expected a finite number, 0 or more")
+    return Actor(Settings(task=task), [find_task(task).prompt], policy, beta=beta)

@@ -25,23 +25,113 @@ def to_lerobot(name, value):
     """Inverse of `from_lerobot`."""
     return value * 100 if is_gripper(name) else math.degrees(value)
 
+# ---------------------------------------------------------------- the parts of a device
+
+# Which of its settings says that an arm is in degrees: LeRobot's generations differ.
+FLAGS = ("use_degrees", "{side}_arm_use_degrees", "{side}_arm_config.use_degrees")
+
+def check_degrees(device):
+    """ValueError where an arm of a follower or leader is not in degrees, or nobody can say.
+
+    Percents of an unknown range are no angles, and some of LeRobot's arms have them by default.
+    """
+    for side in ("left", "right"):
+        said = modes_of(device, side) or flags_of(device, side)
+        if not said or not all(said.values()):
+            found = ", ".join(name for name, good in said.items() if not good) or "nothing says so"
+            expected = "expected use_degrees=True, joints in degrees and grippers in 0-100"
+            raise ValueError(f"{side} arm: {found}; {expected}")
+
+def modes_of(device, side):
+    """What the motors of an arm say themselves: {"pan: degrees": is it what we expect}."""
+    bus = getattr(getattr(device, f"{side}_arm", None), "bus", None)
+    said = {}
+    for name, motor in getattr(bus, "motors", {}).items():
+        mode = getattr(motor, "norm_mode", None)
+        mode = getattr(mode, "value", mode)  # of LeRobot's MotorNormMode, which we do not import
+        expected = "range_0_100" if is_gripper(f"{name}.pos") else "degrees"
+        said[f"{name}: {mode}"] = mode == expected
+    return said
+
+def flags_of(device, side):
+    """What the settings say of an arm: {"use_degrees: True": is it what we expect}."""
+    said = {}
+    for owner in (device, getattr(device, f"{side}_arm", None)):
+        for flag in FLAGS:
+            flag = flag.format(side=side)
+            found = getattr(owner, "config", None)
+            for name in flag.split("."):
+                found = getattr(found, name, None)
+            if found is not None:
+                said[f"{flag}: {found}"] = found is True
+    return said
+
+def release(device, torque_off=False):
+    """Disconnect every part by itself, whatever becomes of the others.
+
+    A bimanual device is connected while all of its parts are, and refuses to disconnect when it is
+    not: after a lost camera both arms would stay powered.  So nobody is asked.
+    torque_off: of all motors, and first; else of the arms that are set to it.
+    ConnectionError names what could not be reached and is open still.
+    """
+    errors = []
+    for name, part, call, *arguments in steps_of_release(device, torque_off):
+        try:
+            getattr(part, call)(*arguments)
+        except BaseException as error:  # the others are still to be reached
+            if is_open(part):
+                errors.append(f"{name}: {error or type(error).__name__}")
+    if errors:
+        raise ConnectionError("; ".join(errors))
+
+def steps_of_release(device, torque_off):
+    """[(name, part, its method, arguments)]: torque of every motor, then arms, then cameras."""
+    torque = []
+    arms = []
+    cameras = {}  # some devices list those of their arms a second time
+    for owner in (device, *arms_of(device).values()):
+        for name, camera in getattr(owner, "cameras", {}).items():
+            cameras[id(camera)] = (name, camera, "disconnect")
+    for name, arm in arms_of(device).items():
+        bus = getattr(arm, "bus", None)
+        if bus is None:
+            arms.append((name, arm, "disconnect"))
+            continue
+        config = getattr(arm, "config", None)
+        if torque_off or getattr(config, "disable_torque_on_disconnect", True):
+            torque += [(f"{name} {motor}", bus, "disable_torque", motor) for motor in bus.motors]
+        arms.append((name, bus, "disconnect", False))  # False: the torque is as it shall be
+    return [*torque, *arms, *cameras.values()] or [("robot", device, "disconnect")]
+
+def arms_of(device):
+    """{name: arm}; none of a device that is not made of two."""
+    names = ("left_arm", "right_arm")
+    return {name: getattr(device, name) for name in names if hasattr(device, name)}
+
+def is_open(part):
+    """Is this part connected, as far as one can know?"""
+    try:
+        return part.is_connected
+    except Exception:
+        return True
+
 # ---------------------------------------------------------------- a robot
 
 class LeRobotRobot(Connection):
     """Any LeRobot bimanual follower, such as BiSO100Follower.
 
-    robot: an object with the methods of LeRobot's `Robot`.  Its joints must be in degrees
-    (use_degrees=True), its grippers in 0-100.  ValueError where its actions are not `left_*.pos`
-    and `right_*.pos`, the same joints and one gripper on either side.
+    robot: an object with the methods of LeRobot's `Robot`.  ValueError where its actions are not
+    `left_*.pos` and `right_*.pos`, the same joints and one gripper on either side; and as
+    `check_degrees`.
     every: of its images only every so many-th pixel is kept (640 x 480 to 128 x 96; three full
     cameras at 50 Hz would fill 8 GB a minute).
     """
 
     def __init__(self, robot, every=5):
-        check_degrees(robot)
         self.robot = robot
         self.every = every
         self.names = ordered_names(list(robot.action_features))
+        check_degrees(robot)
         self.action_features = dict.fromkeys(self.names, float)
         cameras = {}
         for name, kind in robot.observation_features.items():
@@ -61,8 +151,8 @@ class LeRobotRobot(Connection):
         self._goal = None
 
     def disconnect(self):
-        if self.robot.is_connected:
-            self.robot.disconnect()
+        """As `BimanualRobot`; ConnectionError for a part that stays open, see `release`."""
+        release(self.robot)
 
     def get_observation(self):
         with self._bus:
@@ -94,21 +184,8 @@ class LeRobotRobot(Connection):
                 self._bus.release()
 
     def estop(self):
-        """Disconnect, which cuts the torque: a raised arm comes down.
-
-        (LeRobot's disable_torque_on_disconnect.)
-        """
-        self.robot.disconnect()
-
-def check_degrees(robot):
-    """ValueError where the robot, or one of its arms, is not set to degrees."""
-    config = getattr(robot, "config", None)
-    left = getattr(config, "left_arm_config", None)
-    right = getattr(config, "right_arm_config", None)
-    for part in (config, left, right):
-        if getattr(part, "use_degrees", True) is False:
-            unknown = "percents of an unknown range are no angles"
-            raise ValueError(f"use_degrees: False, expected True ({unknown})")
+        """Cut the torque of every motor, and disconnect: a raised arm comes down."""
+        release(self.robot, torque_off=True)
 
 def ordered_names(keys):
     """[left joints, left gripper, right joints, right gripper]; ValueError where there are others.
@@ -144,12 +221,14 @@ class LeaderArm(Connection):
     It moves the robot while its event IS_INTERVENTION is true.  SUCCESS, FAILURE, RERECORD_EPISODE
     and TERMINATE_EPISODE end the episode; after the last one the label is asked for.
     teleop: an object with the methods of LeRobot's `Teleoperator` and `get_teleop_events`.
-    names: the robot's action keys, which `get_action` must have, too (degrees, grippers 0-100).
+    names: the robot's action keys, which `get_action` must have, too; ValueError where it is not
+    in degrees, as `check_degrees`.
     read_line: read_line(question) -> what somebody answers, like `input`.
     subtask: the annotation of every step.
     """
 
     def __init__(self, teleop, names, read_line=input, subtask=""):
+        check_degrees(teleop)
         self.teleop = teleop
         self.names = list(names)
         self.read_line = read_line
@@ -160,7 +239,7 @@ class LeaderArm(Connection):
         self.teleop.connect()
 
     def disconnect(self):
-        self.teleop.disconnect()
+        release(self.teleop)
 
     def begin(self):
         """A new episode."""

@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from data import Episode
+from data import Episode, UserError
 from lab.files import BadFile, in_a_row, write_atomically
 
 SUCCESS = "next.success"
@@ -46,7 +46,7 @@ def read_lerobot(folder, cameras=None, side=None) -> list:
     folder: holds meta/ and data/.
     cameras: names of the images to decode; None: all.
     side: pixels of a side, to which images are shrunk as they are read; None: they stay.
-    BadFile names a file that is damaged, ValueError what else does not fit.
+    BadFile names a file that is damaged, UserError what else does not fit.
     """
     folder = str(folder)
     info = read_info(folder)
@@ -90,10 +90,10 @@ def read_lerobot(folder, cameras=None, side=None) -> list:
     return episodes
 
 def prompt_of(folder, i, texts):
-    """The one text of the frames of episode i.  ValueError for several."""
+    """The one text of the frames of episode i.  UserError for several."""
     found = np.unique(texts)
     if len(found) > 1:
-        raise ValueError(f"{folder}: episode {i} has {len(found)} tasks, expected one")
+        raise UserError(f"{folder}: episode {i} has {len(found)} tasks, expected one")
     return str(found[0])
 
 def subtasks_of(folder, info, frames):
@@ -115,7 +115,7 @@ def success_of(row, frames, span):
     return None
 
 def read_info(folder):
-    """meta/info.json; ValueError for a version that is not v3 or v2.1."""
+    """meta/info.json; UserError for a version that is not v3 or v2.1."""
     path = os.path.join(folder, "meta", "info.json")
     try:
         with open(path, encoding="utf-8") as file:
@@ -128,7 +128,7 @@ def read_info(folder):
     except (ValueError, KeyError, TypeError) as error:
         raise BadFile(f"{path}: damaged, or not a LeRobot dataset ({error!r})") from error
     if not version.startswith("v3.") and version != "v2.1":
-        raise ValueError(f"{path}: version {version!r}, expected v3.0 or v2.1")
+        raise UserError(f"{path}: version {version!r}, expected v3.0 or v2.1")
     return info
 
 def observed(folder, features, cameras):
@@ -148,15 +148,15 @@ def observed(folder, features, cameras):
             if cameras is not None and name not in cameras:
                 continue
         if name in seen:
-            raise ValueError(f"{folder}: {key} and {seen[name]} would both be {name!r}")
+            raise UserError(f"{folder}: {key} and {seen[name]} would both be {name!r}")
         seen[name] = key
     missing = [name for name in cameras or () if name not in images]
     if missing:
         has = ", ".join(images) or "none"
-        raise ValueError(f"{folder}: no image column of {', '.join(missing)} (it has: {has})")
+        raise UserError(f"{folder}: no image column of {', '.join(missing)} (it has: {has})")
     for key in ("observation.state", "action"):
         if key not in features:
-            raise ValueError(f"{folder}: no {key} among its features")
+            raise UserError(f"{folder}: no {key} among its features")
     if videos:
         print(f"{folder}: {', '.join(videos)} left out, videos are not decoded", file=sys.stderr)
     return seen
@@ -312,15 +312,15 @@ def write_lerobot(episodes, folder):
 
     folder: new or empty.  It appears whole, or not at all.
     Where an episode has no label, no next.success is written: it would say failure.
-    ValueError where episodes disagree in names, shapes, dtypes or rate.
+    UserError where episodes disagree in names, shapes, dtypes or rate.
     """
     if not episodes:
-        raise ValueError("episodes: an empty dataset, expected at least one episode")
+        raise UserError("episodes: an empty dataset, expected at least one episode")
     if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
-        raise ValueError(f"{folder}: exists and is not an empty folder, expected a new one")
+        raise UserError(f"{folder}: exists and is not an empty folder, expected a new one")
     rates = sorted({float(e.hz) for e in episodes})
     if len(rates) > 1:
-        raise ValueError(f"hz: {rates} in one dataset, expected one rate")
+        raise UserError(f"hz: {rates} in one dataset, expected one rate")
     fps = int(rates[0]) if rates[0] == int(rates[0]) else rates[0]
     columns = columns_of(episodes, fps)
     if os.path.exists(folder):
@@ -331,7 +331,7 @@ def columns_of(episodes, fps):
     """Every column of data/ as an array, all frames in a row: {name: (M, ...)}."""
     names = set(episodes[0].observations)
     if any(set(e.observations) != names for e in episodes):
-        raise ValueError("observations: other names in some episodes, expected the same in all")
+        raise UserError("observations: other names in some episodes, expected the same in all")
     columns = {}
     for name in episodes[0].observations:
         array = in_a_row(name, [e.observations[name] for e in episodes])

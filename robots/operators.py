@@ -2,6 +2,7 @@
 import os
 import select
 import sys
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -64,7 +65,7 @@ class Person:
             self.target = state.copy()
         elif key == "\t":
             self.arm = 1 - self.arm
-        elif key == "\n":
+        elif key in "\r\n":  # enter, as terminals have it
             self.ended = True
         elif self.in_control:
             self._nudge(key, state.shape[1] // 2)
@@ -79,6 +80,8 @@ class Person:
                 self.target[0, self.arm * arm_dim + keys.index(key)] += way * self.NUDGE
 
     def act(self, observation):
+        # Within the limits, so that the way back begins with the first key.
+        self.target = np.clip(self.target, self.robot.low, self.robot.high)
         return self.target
 
     def over(self):
@@ -121,9 +124,40 @@ class Referees:
                 return referee.outcome()
         return self.referees[0].outcome()
 
+class OncePerPress:
+    """Takes out the spaces that a terminal repeats while the bar is held down.
+
+    The first comes up to FIRST_S after the press, the next ones within NEXT_S of each other.  So a
+    second press is heard at the latest as the third: nobody is locked out of a takeover.
+    """
+
+    FIRST_S = 0.7
+    NEXT_S = 0.15
+
+    def __init__(self, now):
+        self.now = now
+        self.pressed = -float("inf")  # when the last space came, s
+        self.patience = 0.0  # how soon after it another is a repeat, s
+
+    def __call__(self, keys):
+        """keys: what came since the last call, a text.  Returns it without repeats."""
+        heard = []
+        for key in keys:
+            repeated = False
+            if key == " ":
+                repeated = self.now() - self.pressed < self.patience
+                self.pressed = self.now()
+                self.patience = self.NEXT_S if repeated else self.FIRST_S
+            if not repeated:
+                heard.append(key)
+        return "".join(heard)
+
 @contextmanager
-def keyboard():
-    """A POSIX terminal that is read key by key: yields the `read_keys` of `Person`."""
+def keyboard(now=time.monotonic):
+    """A POSIX terminal that is read key by key: yields the `read_keys` of `Person`.
+
+    A space bar that is held down is one space.  now: the clock, s.
+    """
     import termios  # here: Windows has neither
     import tty
 
@@ -131,6 +165,7 @@ def keyboard():
         raise ValueError("stdin: not a terminal, expected one to read keys from")
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
+    once = OncePerPress(now)
 
     def read_keys():
         keys = b""
@@ -139,7 +174,7 @@ def keyboard():
             if not more:  # the terminal was closed
                 break
             keys += more
-        return keys.decode(errors="ignore")
+        return once(keys.decode(errors="ignore"))
 
     try:
         tty.setcbreak(fd)

@@ -10,10 +10,13 @@ class SimRobot(Connection):
     """Any bimanual Gymnasium task of sim_tasks as a robot, and as its own referee.
 
     One command is one step of the task: its world of 10 Hz runs five times as fast at 50 Hz.
-    Between commands simulated time stands still, so `hold` and `estop` have nothing to do.
+    Between commands simulated time stands still, so `hold` and `estop` have nothing to do, and
+    the limits are those of the world's own rate.
     env: the task's Gymnasium id.  seed: of the episode that `connect` begins.
     `limits` are the arguments of `hardware.Safety`.
     """
+
+    simulated = True
 
     def __init__(self, env="SimTasks/FoldShirt-v0", seed=0):
         self.env = gymnasium.make(env, disable_env_checker=True)
@@ -30,9 +33,10 @@ class SimRobot(Connection):
         self.limits = dict(
             joint_low=self.env.action_space.low[:joints],
             joint_high=self.env.action_space.high[:joints],
-            joint_step=STATIC.joint_speed,
-            gripper_step=STATIC.gripper_speed,
-            ramp_steps=5,  # half a second at 10 Hz
+            joint_speed=STATIC.joint_speed * self.task.hz,  # the body's are per step
+            gripper_speed=STATIC.gripper_speed * self.task.hz,
+            stale_s=25 / self.task.hz,  # the scene of an arm at rest does not change
+            hz=self.task.hz,
         )
 
     @property

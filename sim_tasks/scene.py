@@ -18,9 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .errors import UserError
+
 STALL_S = 1.2  # without progress for so long, the coach takes over
 
-class SceneError(ValueError):
+class SceneError(UserError):
     """A scene that does not keep to its own interface: names the task, what and where."""
 
 class Copies:

@@ -13,9 +13,10 @@ import traceback
 from dataclasses import dataclass
 from functools import lru_cache
 
+from .errors import UserError
 from .scene import Coach, Copies, Operator
 
-class TaskError(ValueError):
+class TaskError(UserError):
     """A task that cannot be used as it is: names what and where, and what was expected."""
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from control import drive
 from hardware import Safety, SafeRobot, Station, Task
 
 # nothing in the way but the limits
-WIDE = Safety(joint_step=10.0, gripper_step=1.0, ramp_steps=1)
+WIDE = Safety(joint_speed=500.0, gripper_speed=50.0, ramp_s=0)
 
 class Still(WatchedArms):
     """Arms of one joint each that go exactly where they are sent; `log` names every call."""

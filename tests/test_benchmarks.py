@@ -1,8 +1,12 @@
 """benchmarks/: what the driver survives, and the command line."""
+import subprocess
+import sys
+
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.driver import FAULTS, fuzz, soak
+from helpers import ROOT
 
 def test_fuzzed_commands_never_leave_the_limits():
     counts = fuzz(20_000)
@@ -26,6 +30,32 @@ def test_soak():
 def test_soak_for_longer():
     for seed in (1, 2, 3):
         assert soak(60_000, seed=seed)["violations"] == 0
+
+def test_the_judge_judges_under_python_O_too():
+    """There an `assert` is skipped; the soak still notices arms that were not held."""
+    broken = (
+        "from benchmarks import driver\n"
+        "driver.WatchedArms.hold = lambda arms: setattr(arms, 'held', False)\n"
+        "driver.soak(300)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", broken], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 1 and "not held at the end of an episode" in done.stderr
+
+@pytest.mark.parametrize(
+    "option, value",
+    [("--loop", "nan"), ("--loop", "-1"), ("--loop", "inf"), ("--fuzz", "0"), ("--soak", "-3")],
+)
+def test_numbers_that_cannot_be(option, value, capsys):
+    with pytest.raises(SystemExit) as leave:
+        main([f"{option}={value}"])
+    assert leave.value.code == 2
+    assert f"argument {option}: {value}, expected" in capsys.readouterr().err
+
+def test_violations_are_a_failure(monkeypatch):
+    monkeypatch.setattr("benchmarks.__main__.fuzz", lambda n: {"violations": 1})
+    assert main(["--fuzz", "5"]) == 1
 
 def test_the_command_line_runs_what_it_is_asked_for(capsys):
     main(["--fuzz", "500"])

@@ -3,6 +3,7 @@
 Time is simulated throughout.
 """
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -346,6 +347,23 @@ def test_a_late_tick_is_skipped_and_the_grid_kept():
     pacer.wait()
     assert clock.t == pytest.approx(0.14)
 
+def test_a_tick_that_is_late_by_one_whole_period_is_skipped():
+    clock = SimulatedTime()
+    pacer = Pacer(4, clock)
+    clock.t = 0.25 + 0.2421875  # almost
+    pacer.wait()
+    assert (pacer.missed, pacer.k) == (0, 1)
+    clock.t = 0.75  # tick 2 was due at 0.5
+    pacer.wait()
+    assert (pacer.missed, pacer.k, clock.t) == (1, 3, 0.75)
+    pacer.wait()
+    assert (pacer.missed, clock.t) == (1, 1.0)  # no burst
+
+@pytest.mark.parametrize("hz", [np.nan, np.inf, -np.inf, -50.0, 0])
+def test_a_rate_is_a_finite_number_above_0(hz):
+    with pytest.raises(ValueError, match=f"hz: {hz}"):
+        Pacer(hz, SimulatedTime())
+
 # ---------------------------------------------------------------- chunks
 
 def counting(log, H=8):
@@ -388,6 +406,33 @@ def test_real_time_chunks_are_requested_ahead_with_the_frozen_prefix_and_never_w
     assert log[0] == (0, None)
     assert [frozen for _, frozen in log[1:]] == [[102, 103], [204, 205]]
     assert [t for t, _ in log] == [0, 2, 6]
+
+def test_what_an_operator_does_meanwhile_nobody_knows():
+    """Requested while they are in control, a chunk is not told what would have been done."""
+    for taken, known in ((False, [102, 103]), (True, None)):
+        log = []
+        chunks = Chunks(counting(log), 4, lead=2)
+        for t in range(3):
+            now = np.array([taken and t == 2])
+            chunks.next(t, {"state": np.array([[t]])}, np.ones(1, bool), now)
+        assert log == [(0, None), (2, known)]
+
+def test_chunks_share_no_memory_with_a_policy_or_a_loop():
+    """The loop writes the operator's action into what it gets, the policy into what it is told."""
+    mine = 1.0 * np.arange(8)[None, :, None]
+
+    def policy(observation, live, frozen):
+        if frozen is not None:
+            assert frozen[0, :, 0].tolist() == [2, 3]
+            frozen[:] = -7
+        return mine
+
+    chunks = Chunks(policy, 4, lead=2)
+    for t in range(4):
+        action = chunks.next(t, {}, np.ones(1, bool), np.zeros(1, bool))
+        assert action.tolist() == [[t]]
+        action[:] = -5
+    assert mine[0, :, 0].tolist() == [*range(8)]
 
 def test_a_late_chunk_lets_the_old_one_go_on_and_comes_in_where_it_should():
     log = []
@@ -494,7 +539,7 @@ def test_chunk_boundaries_are_seamless_for_a_policy_that_heeds_the_prefix():
     assert np.allclose(np.diff(recording.episodes[0].actions[:, 0]), 0.01, atol=1e-6)
 
 def test_the_recorded_action_is_the_one_sent():
-    safety = Safety(ramp_steps=1, joint_step=0.004)
+    safety = Safety(ramp_s=0, joint_speed=0.2)
     recording, arms, robot = rig(Script(length=20), safety=safety, operator=False)
     steps = np.diff(recording.episodes[0].actions[:, 0])
     assert np.allclose(steps, 0.004, atol=1e-6)  # asked: 0.01
@@ -545,6 +590,26 @@ def test_a_takeover_in_the_last_step_is_recorded():
     assert e.intervention[-1]
     assert e.success is False
 
+def test_a_takeover_eases_in_as_after_a_hold():
+    """A leader arm that is elsewhere: the arm sets off as slowly as from rest."""
+    safety = Safety(ramp_s=0.2)
+    script = Script(steps=range(20, 40), value=-0.5, length=40)
+    recording, arms, robot = rig(script, rising(4), safety=safety)
+    steps = np.diff(recording.episodes[0].actions[:, 0])
+    assert np.allclose(steps[11:19], 0.01, atol=1e-6)  # eased in, the policy goes its own pace
+    slow = -0.04 * np.minimum(np.arange(1, 16) / 10, 1)
+    down = steps[19:34]
+    end = np.flatnonzero(recording.episodes[0].actions[:, 0] <= -0.5 + 1e-6)
+    assert len(end) == 0 and np.allclose(down[:11], slow[:11], atol=1e-6)
+
+@pytest.mark.parametrize("hz", [1000, 10, None])
+def test_a_real_robot_is_driven_at_the_rate_of_its_limits_alone(hz):
+    arms = Still(WIDE)
+    station = Station(safe(arms, WIDE), Task("lift", "lift it", 5), Script())
+    with pytest.raises(ValueError, match=f"hz: {hz}, expected 50"):
+        drive(station, rising(4), 4, hz=hz, clock=arms.clock)
+    assert arms.received == []
+
 # ---------------------------------------------------------------- drive: what is late
 
 def test_a_slow_policy_makes_the_arm_stand_at_its_last_target_and_the_episode_goes_on():
@@ -572,7 +637,7 @@ def test_a_late_observation_costs_ticks_and_the_robot_eases_in_again():
         return look()
 
     arms.get_observation = late
-    safety = Safety(ramp_steps=25)
+    safety = Safety(ramp_s=0.5)
     recording, arms, robot = rig(Script(length=60), safety=safety, arms=arms, operator=False)
     (e,) = recording.episodes
     assert recording.error is None
@@ -672,6 +737,100 @@ def test_a_robot_that_cannot_even_be_held_any_more_loses_nothing():
     recording, _, _ = rig(Script(length=40), arms=arms, operator=False)
     assert isinstance(recording.error, ConnectionError)
     assert len(recording.episodes[0]) == 12
+
+class Releasing(SimulatedTime):
+    """Time in which a policy's second call goes on only when somebody sleeps after a hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.arms = Still(WIDE, self)
+        self.go = threading.Event()
+        self.diary = []
+
+    def sleep_until(self, deadline):
+        super().sleep_until(deadline)
+        if self.arms.log[-1:] == ["hold"]:
+            self.go.set()
+            time.sleep(0.001)  # of the real time, in which the thread goes on
+
+    def begin(self):
+        self.diary.append("begin")
+        self.go.clear()
+
+    def __call__(self, observation, live, frozen):
+        """The policy."""
+        self.diary.append("asked")
+        if frozen is not None:
+            self.go.wait(20)
+        self.diary.append("answered")
+        return observation["state"][:, None] + np.zeros((1, 8, 1))
+
+def test_no_call_outlives_its_episode():
+    """In real threads: one is in flight when the episode ends; the robot is held, then it waits."""
+    clock = Releasing()
+    script = Script(length=3)
+
+    def begin(i):
+        script.t = -1
+
+    script.answers = [True, True]
+    station = Station(safe(clock.arms, WIDE), Task("lift", "lift it", 100), script)
+    threads = threading.active_count()
+    how = dict(execute=4, hz=50, lead=2, clock=clock, start=control.in_background)
+    for recording in record(station, begin, clock, 2, **how):
+        assert recording.error is None
+        assert clock.diary[-1] == "answered"
+    assert clock.diary == ["begin", "asked", "answered", "asked", "answered"] * 2
+    for _ in range(1000):
+        if threading.active_count() > threads:
+            time.sleep(0.001)
+    assert threading.active_count() == threads
+
+def test_a_policy_that_never_answers_is_waited_for_with_a_bound_and_no_episode_follows():
+    arms = Still(WIDE)
+    clock = arms.clock
+    begun = []
+    script = Script(length=3)
+
+    def start(call):
+        return background(clock, 1e9 if clock.t > 0 else 0.0)(call)
+
+    station = Station(safe(arms, WIDE), Task("lift", "lift it", 100), script)
+    how = dict(execute=4, hz=50, lead=2, clock=clock, start=start)
+    kept = []
+    with pytest.raises(TimeoutError, match="policy: still computing 10 s after"):
+        for recording in record(station, begun.append, rising(4), 2, **how):
+            kept.append(recording)
+    assert begun == [0] and len(kept[0].episodes[0]) == 3
+    assert 10 <= clock.t < 10.2
+    assert arms.held
+
+def test_who_ends_the_program_is_not_kept_waiting_for_a_label():
+    arms = Still(WIDE)
+    script = Script(length=40)
+    wants = script.wants_control
+
+    def stopping(observation):
+        if script.t == 14:
+            raise SystemExit(143)
+        return wants(observation)
+
+    script.wants_control = stopping
+    script.outcome = lambda: pytest.fail("asked")
+    recording, arms, _ = rig(script, arms=arms)
+    assert isinstance(recording.error, SystemExit)
+    (e,) = recording.episodes
+    assert (len(e), e.success, arms.held) == (14, None, True)
+
+    # While somebody is asked:
+    def terminated():
+        raise SystemExit(143)
+
+    script = Script(length=10)
+    script.outcome = terminated
+    recording, _, _ = rig(script)
+    assert isinstance(recording.error, SystemExit)
+    assert recording.episodes[0].success is None
 
 @pytest.mark.parametrize("stop", [Fault("leader"), KeyboardInterrupt(), "estop"])
 def test_an_operator_who_fails_the_emergency_stop_and_ctrl_c_end_in_a_hold_too(stop):

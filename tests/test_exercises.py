@@ -220,6 +220,19 @@ def test_a_hunt_is_given_out_with_its_page_and_without_tests(tmp_path):
     ours = trees.HERE / "symptoms" / "08.png"
     assert (tree / "08.png").read_bytes() == ours.read_bytes()
 
+def test_a_hunt_that_is_not_there_leaves_nothing_behind(tmp_path, capsys):
+    """Above all no tree without a bug in it."""
+    for number in ("99", "x", "0"):
+        with pytest.raises(SystemExit) as leave:
+            hunt.main(["--give", number, str(tmp_path / "tree")])
+        assert leave.value.code == 2
+        assert f"--give: {number}, expected a bug, 1 to" in capsys.readouterr().err
+    with pytest.raises(KeyError):
+        trees.give(99, tmp_path / "tree")
+    assert list(tmp_path.iterdir()) == []
+    assert hunt.main(["--give", "7", str(tmp_path)]) == 2
+    assert "hunt.py: error: " in capsys.readouterr().err
+
 @pytest.mark.parametrize("number", BUGS)
 def test_a_page_shows_its_picture_below_the_title(number):
     picture = trees.HERE / "symptoms" / f"{number:02}.png"

@@ -8,7 +8,7 @@ import torch
 import recap
 import sim_tasks
 from helpers import TINY_RUN
-from lab.files import load_dataset, read_json
+from lab.files import load_dataset, read_json, write_text
 from reproduce import __main__ as command
 from reproduce import cache, generalist
 from settings import Settings
@@ -104,4 +104,12 @@ def test_a_generalist_needs_finished_runs(runs, tmp_path, monkeypatch, capsys):
     assert command.main(["generalist", "--runs", runs[1], str(tmp_path / "b")]) == 2
     line = capsys.readouterr().err
     assert str(tmp_path / "b" / "D_1.npz") in line and "finished run" in line
+    # Two of one task, and what is no run of one task.
+    shutil.copytree(runs[0], tmp_path / "again")
+    assert command.main(["generalist", "--runs", *runs, str(tmp_path / "again")]) == 2
+    line = capsys.readouterr().err
+    assert f"{runs[0]} and {tmp_path / 'again'} are both of fold_collar" in line
+    write_text(tmp_path / "again" / "metrics.json", '{"task": "box", "stages": []}')
+    assert command.main(["generalist", "--runs", str(tmp_path / "again")]) == 2
+    assert "is not of one task" in capsys.readouterr().err
     assert not os.path.exists(cache.CACHE)

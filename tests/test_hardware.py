@@ -60,15 +60,54 @@ def test_leaving_the_context_holds_and_disconnects_even_after_an_error():
     assert arms.log == ["send", "hold"]
     assert not arms.is_connected
 
+class Broken(Still):
+    """Arms of which a part is never connected; `log` tells what they are asked for."""
+
+    def __init__(self, error=None):
+        super().__init__()
+        self.is_connected = False
+        self.error = error
+
+    def connect(self):
+        raise OSError("half of it came up")
+
+    def disconnect(self):
+        self.log.append("disconnect")
+        if self.error is not None:
+            raise self.error
+
+def test_clean_up_does_not_ask_whether_everything_is_connected():
+    arms = Broken()
+    safe(arms).disconnect()
+    assert arms.log == ["hold", "disconnect"]
+    arms.hold = lambda: 1 / 0
+    safe(arms).disconnect()
+    assert arms.log[-1] == "disconnect"
+    arms.hold = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        safe(arms).disconnect()
+    assert arms.log[-2:] == ["disconnect"] * 2
+
+def interrupted():
+    raise KeyboardInterrupt
+
+def test_a_connection_that_fails_is_undone_and_both_errors_are_told():
+    arms = Broken()
+    with pytest.raises(OSError, match="^half of it came up$"):
+        safe(arms).connect()
+    assert arms.log == ["disconnect"]
+    with pytest.raises(ConnectionError, match="half of it came up; .* the arm stays powered"):
+        safe(Broken(RuntimeError("the arm stays powered"))).connect()
+
 # ---------------------------------------------------------------- safety: limits
 
 @pytest.mark.parametrize("joints", [1, 2, 6])
 def test_joints_and_grippers_stay_within_their_limits_for_any_number_of_joints(joints):
     high = np.linspace(0.5, 2, joints)
     safety = Safety(
-        joint_low=-1.0, joint_high=high, joint_step=10.0, gripper_step=1.0, ramp_steps=1
+        joint_low=-1.0, joint_high=high, joint_speed=500.0, gripper_speed=50.0, ramp_s=0
     )
-    arms = WatchedArms(Safety(-9, 9, 10, 1), SimulatedTime(), joints)
+    arms = WatchedArms(Safety(-9, 9, 500, 50), SimulatedTime(), joints)
     for value, joint, gripper in ((50.0, high, 1.0), (-50.0, -1.0, 0.0)):
         sent = safe(arms, safety).send_action(command(arms, value))
         expected = np.tile(np.append(np.full(joints, joint), gripper), 2)
@@ -76,7 +115,7 @@ def test_joints_and_grippers_stay_within_their_limits_for_any_number_of_joints(j
 
 def test_a_command_moves_one_step_at_most_and_counts_as_clamped():
     arms = Still()
-    robot = safe(arms, Safety(ramp_steps=1))
+    robot = safe(arms, Safety(ramp_s=0))
     for k in range(1, 6):
         sent = robot.send_action(command(arms, 3.0))
         assert np.isclose(sent["left_0.pos"], 0.04 * k)
@@ -89,13 +128,75 @@ def test_a_command_moves_one_step_at_most_and_counts_as_clamped():
 def test_the_first_commands_start_from_the_measured_pose_and_ease_in():
     arms = Still()
     arms.pose = np.array([0.7, 0.2, -0.7, 0.9])
-    robot = safe(arms, Safety(ramp_steps=10))
+    robot = safe(arms, Safety(ramp_s=0.2))
     sent = [robot.send_action(command(arms, 3.0))["left_0.pos"] for _ in range(15)]
     steps = np.diff([0.7] + sent)
     assert np.allclose(steps, 0.04 * np.minimum(np.arange(1, 16) / 10, 1))
     robot.hold()
     arms.pose[0] = 0.0  # moved by hand, or sagged
     assert np.isclose(robot.send_action(command(arms, 3.0))["left_0.pos"], 0.004)
+
+@pytest.mark.parametrize("hz", [1, 10, 50, 333.3, 1000])
+def test_speeds_are_per_second_whatever_the_rate(hz):
+    """Half a second of easing in, then 2 rad/s."""
+    safety = Safety(joint_high=100.0, ramp_s=0.5, hz=hz)
+    arms = Still(safety)
+    robot = safe(arms, safety)
+    period = 1 / hz
+    moved = []
+    for k in range(round(4 * hz)):
+        before = arms.pose.copy()
+        arms.clock.t = k * period
+        robot.send_action(command(arms, 99.0))
+        moved.append((arms.pose - before) / period)
+    moved = np.array(moved)  # rad/s, openings/s
+    eased = np.minimum(1, np.arange(1, len(moved) + 1) / max(1, 0.5 * hz))
+    assert moved[:, 0] == pytest.approx(2 * eased)
+    assert (moved[:, 1] <= 5 * eased + 1e-9).all()
+
+def test_a_frozen_camera_is_given_the_same_time_at_any_rate():
+    for hz in (10, 50, 1000):
+        safety = Safety(hz=hz)
+        arms = Still(safety)
+        arms.fault = "freeze"
+        robot = safe(arms, safety)
+        looks = 0
+        with pytest.raises(BadObservation, match="the same for"):
+            for looks in range(5000):
+                robot.send_action(command(arms, 0.0))
+                robot.get_observation()
+        assert looks == 0.5 * hz
+
+def test_whoever_takes_over_eases_in_from_the_last_target():
+    arms = Still()
+    robot = safe(arms, Safety(ramp_s=0.2))
+    for _ in range(12):
+        robot.send_action(command(arms, 3.0))
+    before = arms.pose[0]
+    arms.pose[0] = 0.0  # the pose lags behind: it is not where we start from
+    robot.ease()
+    sent = [robot.send_action(command(arms, -3.0))["left_0.pos"] for _ in range(12)]
+    steps = np.diff([before] + sent)
+    assert np.allclose(steps, -0.04 * np.minimum(np.arange(1, 13) / 10, 1))
+    arms.simulated = True
+    robot = safe(arms, Safety(ramp_s=0.2))
+    for _ in range(12):
+        robot.send_action(command(arms, 3.0))
+    before = arms.pose[0]
+    robot.ease()
+    assert np.isclose(robot.send_action(command(arms, 3.0))["left_0.pos"] - before, 0.04)
+
+NO_LIMITS = [
+    {"hz": np.nan}, {"hz": np.inf}, {"hz": -50.0}, {"hz": 0}, {"hz": 1001}, {"joint_speed": 0},
+    {"joint_speed": [1, np.nan]}, {"joint_speed": np.inf}, {"gripper_speed": -1.0},
+    {"watchdog_s": 0}, {"watchdog_s": np.nan}, {"stale_s": 0}, {"ramp_s": -1},
+    {"pose_tolerance": -0.1}, {"joint_low": 2.0, "joint_high": [3.0, 1.0]}, {"joint_low": np.nan},
+]  # fmt: skip
+
+@pytest.mark.parametrize("limits", NO_LIMITS)
+def test_numbers_that_are_no_limits_are_refused(limits):
+    with pytest.raises(ValueError, match=f"Safety.*{list(limits)[0]}"):
+        Safety(**limits)
 
 NO_COMMANDS = [
     np.nan, np.inf, -np.inf, None, "0.1", [0.1], np.zeros(3), 1j, 10**400, {}, "missing", "extra",
@@ -136,7 +237,7 @@ def test_a_start_outside_the_limits_is_refused_beyond_the_tolerance():
 
 def test_the_watchdog_holds_after_400_ms_once_and_then_eases_in():
     arms = Still()
-    robot = safe(arms, Safety(ramp_steps=4))
+    robot = safe(arms, Safety(ramp_s=0.08))
     arms.clock.t = 5.0
     robot.check()  # asleep until the first command: nothing moves yet
     for _ in range(6):
@@ -157,6 +258,49 @@ def test_the_watchdog_holds_after_400_ms_once_and_then_eases_in():
     assert arms.log[-3:] == ["send", "hold", "send"]
     assert np.isclose(arms.pose[0] - before, 0.02)
 
+def test_a_new_robot_has_done_nothing_and_its_watchdog_sleeps():
+    arms = Still()
+    arms.clock.t = 1000.0
+    robot = safe(arms)
+    assert (robot.commands, robot.clamped, robot.rejected, robot.holds) == (0, 0, 0, 0)
+    robot.check()
+    arms.fault = "freeze"
+    for _ in range(100):
+        robot.get_observation()
+    assert arms.log == [] and robot.holds == 0
+    arms.pose[0] = 0.3
+    sent = robot.send_action(command(arms, 3.0))
+    assert np.isclose(sent["left_0.pos"], 0.3 + 0.04 / 25)  # not stopped, and the ramp's first
+    assert (robot.commands, robot.clamped, robot.rejected, robot.holds) == (1, 1, 0, 0)
+    # Connected anew, it starts from where it is.
+    for _ in range(30):
+        robot.send_action(command(arms, 3.0))
+    robot.connect()
+    arms.pose[0] = -0.3
+    sent = robot.send_action(command(arms, 3.0))
+    assert np.isclose(sent["left_0.pos"], -0.3 + 0.04 / 25)
+
+@pytest.mark.parametrize("watchdog_s", [0.1, 0.4])
+def test_the_watchdog_looks_often_enough_to_hold_in_time(watchdog_s):
+    """At most an eighth later than it says, and without looking all the time."""
+    arms = Still()
+    robot = safe(arms, Safety(watchdog_s=watchdog_s))
+    looks = []
+
+    class Closing:
+        def wait(self, seconds):
+            looks.append(seconds)
+            arms.clock.t += seconds
+            return len(looks) > 1000
+
+    robot.send_action(command(arms, 0.0))
+    held = []
+    arms.hold = lambda: held.append(arms.clock.t)
+    robot._watch(Closing())
+    assert len(held) == 1
+    assert watchdog_s < held[0] <= watchdog_s * 9 / 8 + 1e-9
+    assert min(looks) >= watchdog_s / 8
+
 def test_the_watchdog_has_a_thread_of_its_own():
     held = threading.Event()
     arms = Still()
@@ -168,7 +312,7 @@ def test_the_watchdog_has_a_thread_of_its_own():
 
 def test_the_emergency_stop_latches_until_it_is_reset():
     arms = Still()
-    robot = safe(arms, Safety(ramp_steps=4))
+    robot = safe(arms, Safety(ramp_s=0.08))
     for _ in range(9):
         robot.send_action(command(arms, 3.0))
     robot.estop()
@@ -211,7 +355,7 @@ def test_a_robot_that_fails_or_lies_is_held():
 
 def test_a_camera_that_repeats_itself_is_noticed_but_not_a_robot_at_rest():
     arms = Still()
-    robot = safe(arms, Safety(stale_steps=5))
+    robot = safe(arms, Safety(stale_s=0.1))
     arms.fault = "freeze"
     for _ in range(20):
         robot.get_observation()  # nothing is commanded
@@ -226,6 +370,25 @@ def test_a_camera_that_repeats_itself_is_noticed_but_not_a_robot_at_rest():
     with pytest.raises(BadObservation, match="not finite"):
         robot.get_observation()
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("commanded", [False, True])
+def test_a_number_that_is_not_finite_in_any_array_is_noticed(bad, commanded):
+    arms = Still()
+    arms.observation_features = arms.observation_features | {"keypoints": (2, 3), "depth": (4,)}
+    look = arms.get_observation
+    arrays = {"keypoints": np.zeros((2, 3)), "depth": np.zeros(4, np.float32)}
+    arms.get_observation = lambda: look() | arrays
+    for name, array in arrays.items():
+        robot = safe(arms)
+        if commanded:
+            robot.send_action(command(arms, 0.0))
+        robot.get_observation()
+        array.flat[-1] = bad
+        with pytest.raises(BadObservation, match=f"{name}: not finite"):
+            robot.get_observation()
+        assert arms.log[-1] == "hold"
+        array.flat[-1] = 0
+
 # ---------------------------------------------------------------- what is refused from the start
 
 def test_a_robot_whose_actions_are_not_two_arms_is_refused():
@@ -239,6 +402,12 @@ def test_a_robot_whose_actions_are_not_two_arms_is_refused():
             SafeRobot(SimpleNamespace(action_features=features, observation_features={}))
     with pytest.raises(ValueError, match="expected a SafeRobot"):
         Station(Still(), Task("t", "t", 5), None)
+
+def test_limits_of_another_rate_than_the_tasks_are_refused():
+    """Else 2 rad/s at 50 Hz would be 40 at 1,000."""
+    for hz in (10, 1000):
+        with pytest.raises(ValueError, match=f"Safety.hz: 50.0, expected {hz}"):
+            Station(safe(Still()), Task("t", "t", 5, hz), None)
 
 def test_a_station_speaks_in_arrays_with_a_leading_axis_of_one():
     arms = Still(WIDE)

@@ -14,8 +14,10 @@ import torch
 import recap
 import sim_tasks
 from helpers import ROOT, TINY_RUN
-from lab import cli, tables
+from data import UserError
+from lab import cli, files, tables
 from lab.cli import QUICK
+from lab.files import read_json
 from settings import Settings
 
 def parse(arguments):
@@ -128,6 +130,44 @@ def test_the_default_folder_names_task_and_seed_and_the_next_run_gets_the_next(
     # Each is a run that can go on.
     assert open_run(parse(["--resume", names[1]])).settings == Settings(task="box", seed=7)
 
+def test_a_folder_is_claimed_by_one_run_alone(tmp_path, monkeypatch):
+    """Of two that see it free at the same moment, one has it; by default the other takes the next.
+
+    The claim is settings.json, whole: there is no moment at which a folder is neither free nor
+    ready for --resume.
+    """
+    real = files.write_text
+    seen = []
+
+    def together(path, text, **how):
+        """Another run claims the folder after this one found it free."""
+        if not seen:
+            seen.append(path)
+            assert not os.path.exists(path)
+            files.claim(os.path.dirname(path), {"seed": 1})
+        real(path, text, **how)
+
+    monkeypatch.setattr(files, "write_text", together)
+    monkeypatch.chdir(tmp_path)
+    assert open_run(parse(["--task", "box"])).out == "runs/box-seed0-2"
+    assert read_json("runs/box-seed0", "settings.json") == {"seed": 1}
+    seen.clear()
+    with pytest.raises(UserError, match="named was taken by another run"):
+        open_run(parse(["--out", "named"]))
+    assert os.listdir("named") == ["settings.json"]
+
+def test_a_run_that_is_killed_at_its_first_moment_leaves_a_free_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    killed = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from lab import cli, files\n"
+        "files.sync = lambda path: os._exit(9)\n"
+        "cli.main(None, None, None, ['--out', 'x'])"
+    )
+    assert subprocess.run([sys.executable, "-c", killed, ROOT]).returncode == 9
+    assert all(name.startswith(".writing-") for name in os.listdir("x"))
+    assert open_run(parse(["--out", "x"])).settings == Settings()
+    assert open_run(parse(["--resume", "x"])).settings == Settings()
+
 def test_supervised_is_trained_first_and_only_when_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "finish", lambda run: calls.append("finish"))
     calls = []
@@ -177,6 +217,12 @@ def complaint(capsys, *arguments):
         (["--seed", "x"], ["seed", "x"]),
         (["--execute", "9"], ["execute", "9", "8"]),
         (["--dropout", "0"], ["dropout", "(0, 1)"]),
+        (["--seed", str(2**63)], ["seed", "<="]),
+        (["--beta", "1e308"], ["beta", "1e+308", "1000"]),
+        (["--c-fail", "1e308"], ["c_fail", "1e+308", "1000"]),
+        (["--autonomous", "1" + "0" * 30], ["autonomous", "<="]),
+        (["--horizon", "100000"], ["horizon", "1000"]),
+        (["--learning-rate", "1e308"], ["learning_rate", "1e+308"]),
     ],
 )
 def test_bad_arguments(capsys, arguments, words, tmp_path):
@@ -223,7 +269,7 @@ def test_damaged_files_are_named_and_kept(capsys, tiny, tmp_path, name, damage):
 
 # ---------------------------------------------------------------- tables
 
-def write_metrics(folder, success, throughput, task="box", K=1):
+def write_metrics(folder, success, throughput, task="box", K=1, seed=0, **settings):
     """A finished run whose SFT has 50 % and 100 per hour, and every iteration the same numbers."""
 
     def row(name, success, throughput):
@@ -233,6 +279,7 @@ def write_metrics(folder, success, throughput, task="box", K=1):
     stages = [row("offline_rl_sft", 0.5, 100.0)]
     stages += [row(f"recap_{k + 1}", success, throughput) for k in range(K)]
     metrics = {"task": task, "stages": stages, "value": {"heldout_correlation": 0.5}}
+    metrics["settings"] = {"task": task, "iterations": K, "lookahead": 10, "seed": seed} | settings
     folder.mkdir()
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return str(folder)
@@ -243,7 +290,7 @@ def test_summary_of_runs_by_hand(tmp_path, capsys):
     Failures are 0.8 and 0.4 of its own.
     """
     a = write_metrics(tmp_path / "a", 0.6, 200.0)
-    b = write_metrics(tmp_path / "b", 0.8, 300.0)
+    b = write_metrics(tmp_path / "b", 0.8, 300.0, seed=1)
     lines = tables.summary([a, b]).splitlines()
     line = next(line for line in lines if line.startswith("recap_1"))
     assert [x.strip() for x in re.split(r"\s{2,}", line.strip())][1:] == [
@@ -259,6 +306,29 @@ def test_summary_of_runs_by_hand(tmp_path, capsys):
         with pytest.raises(ValueError, match=message):
             tables.summary([a, other])
         assert message in complaint(capsys, "--summary", a, other)
+
+def test_a_summary_is_of_other_seeds_alone(tmp_path, capsys):
+    """Nothing else may differ, no run may count twice, and one run has no ± of its own."""
+    a = write_metrics(tmp_path / "a", 0.6, 200.0)
+    copy = write_metrics(tmp_path / "copy", 0.6, 200.0)
+    other = write_metrics(tmp_path / "other", 0.6, 200.0, seed=1, lookahead=5)
+    for folders, message in (
+        ([a, a], f"{a} and {a} are both of seed 0, expected each once"),
+        ([a, copy], f"{a} and {copy} are both of seed 0"),
+        ([a, other], f"lookahead is 10 in {a}, 5 in {other}, expected runs that differ in their"),
+    ):
+        assert message in complaint(capsys, "--summary", *folders)
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all/metrics.json").write_text('{"task": "box", "stages": [{"name": "g"}]}')
+    assert "has no row offline_rl_sft" in complaint(capsys, "--summary", str(tmp_path / "all"))
+    (tmp_path / "all/metrics.json").write_text('{"task": "bo')
+    assert "metrics.json: not a JSON" in complaint(capsys, "--summary", str(tmp_path / "all"))
+
+    never = write_metrics(tmp_path / "never", 1.0, 0.0, seed=2)
+    text = tables.summary([never])
+    assert "nan" not in text and "±" not in text.split("\n", 1)[1]
+    line = next(line for line in text.splitlines() if line.startswith("recap_1"))
+    assert line.split()[2:] == ["100.0", "0.0", "0", "0.00", "0.00", "0.00"]
 
 def test_the_table_of_a_run_by_hand(tiny):
     """Gains over SFT and over the best earlier policy, at either β of the last policy."""

@@ -1,4 +1,5 @@
 """lab/files.py: what goes in comes out bit for bit, or nothing happens, or an error says what."""
+import errno
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from data import Interface
+from data import Interface, UserError
 from helpers import PROMPT_LENGTH, TOYS, seen_by, wide_episode
 from lab import files
 from lab.files import BadFile, load, load_dataset, load_network, save, save_dataset, save_network
@@ -43,6 +44,75 @@ def mixture():
             T=30, seed=2, n_stages=4, task="box", max_length=225, success=None, source="corrected"
         ),
     ]  # fmt: skip
+
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """A power cut right after the rename must not leave a name without content."""
+    done = []
+    really_sync = os.fsync
+
+    def synced(number):
+        done.append(os.fstat(number).st_size)
+        really_sync(number)
+
+    def moved(source, target):
+        done.append(os.path.basename(target))
+        os.replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    files.write_atomically(tmp_path / "x", write_five_bytes, move=moved)
+    assert done == [5, "x"]
+    done.clear()
+
+    def folder(path):
+        os.mkdir(path)
+        write_five_bytes(os.path.join(path, "a"))
+
+    files.write_atomically(tmp_path / "folder", folder, move=moved)
+    assert done == [5, "folder"]
+
+def write_five_bytes(path):
+    with open(path, "wb") as file:
+        file.write(b"12345")
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")  # write() does not say where
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/D.npz'"):
+        write_atomically(str(tmp_path / "D.npz"), full)
+
+@pytest.mark.parametrize("read", [load, load_dataset, load_network, files.read_json])
+def test_every_error_of_reading_names_the_file(tmp_path, read):
+    path = str(tmp_path / "file")
+    with pytest.raises(FileNotFoundError, match=path):
+        read(path)
+    for content in (b"", b"PK\x03\x04", b"{", b"\xff\xfe\x00"):
+        with open(path, "wb") as file:
+            file.write(content)
+        with pytest.raises(BadFile, match=path):
+            read(path)
+    with pytest.raises(OSError, match=str(tmp_path)):
+        read(str(tmp_path))
+
+def test_a_number_in_a_name_is_short_and_no_other_number_has_it():
+    numbers = (0, 1, 1.5, 2.0, 1e-5, 1.0000001, 1.00000012, 1 / 3)
+    names = {x: files.shortest(x) for x in numbers}
+    assert list(names.values())[:4] == ["0", "1", "1.5", "2"]  # as they always were
+    assert len(set(names.values())) == len(names)
+    assert all(float(text) == x for x, text in names.items())
+
+def test_a_claim_holds_on_file_systems_without_links(tmp_path, monkeypatch):
+    def no_links(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    folder = str(tmp_path / "run")
+    files.claim(folder, {"seed": 3})
+    assert files.read_json(folder, "settings.json") == {"seed": 3}
+    with pytest.raises(FileExistsError):
+        files.write_text(os.path.join(folder, "settings.json"), "", move=files.move_if_new)
+    with pytest.raises(UserError, match="not an empty folder"):
+        files.claim(folder, {})
 
 @pytest.fixture
 def saved(tmp_path):

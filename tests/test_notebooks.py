@@ -76,6 +76,15 @@ def test_notebook_imports_the_modules_and_ends_with_things_to_change(source):
     kind, last = cells_of(text)[-1]
     assert kind == "markdown" and "Change this line and see" in last
 
+@pytest.mark.parametrize("names, unknown", [(["3", "9"], "3"), (["03", "09"], "09"), ([""], "")])
+def test_a_name_that_fits_no_notebook_is_an_error(names, unknown):
+    pytest.importorskip("jupytext")
+    pytest.importorskip("nbclient")
+    command = [sys.executable, ROOT / "notebooks" / "build.py", "--run", *names]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert done.returncode == 2 and done.stdout == ""
+    assert f"error: {unknown!r}, expected the beginning of one of 01_value, " in done.stderr
+
 @pytest.mark.slow
 @each
 def test_notebook_runs_from_top_to_bottom(source):

@@ -1,5 +1,6 @@
 """python -m reproduce: the command line, figures over seeds, methods, the record of mistakes."""
 import math
+import os
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 import sim_tasks
 from collection import demonstrate
 from reproduce import __main__ as command
-from reproduce import ablations, extraction
+from reproduce import ablations, extraction, statistics
 from reproduce.options import Options, UsageError
 from reproduce.value_traces import KINDS_OF_MISTAKES, drops_find_mistakes, mistakes
 from settings import Settings
@@ -35,6 +36,61 @@ def test_quick_results_do_not_replace_real_ones_and_only_keeps_the_others(tmp_pa
         Options((1, 3), 1, False, ["box"]).parts(known, "fig7")  # other seeds do not mix
     assert Options((1, 3), 1, False).parts(known, "fig7") == [*known]
     assert Options((1, 3), 1, False, [*known]).parts(known, "fig7") == [*known]
+
+
+def test_results_of_other_seeds_are_replaced_only_if_asked(tmp_path, monkeypatch, capsys):
+    """Told before anything runs.  More seeds with the same among them lose nothing."""
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for known, name in ((command.FIGURES, "fig7"), (command.KNOBS, "web")):
+        monkeypatch.setitem(known, name, noting(ran, name))
+    Options((31, 32), 1, False).keep("fig7", {"box": 1})
+    Options((31, 32), 1, False).keep("ablation_web", {})
+    for what in (["fig7"], ["ablation", "web"]):
+        assert command.main([*what, "--seeds", "31"]) == 2
+        error = capsys.readouterr().err
+        assert "--seeds: (31,), " in error and ".json is of (31, 32)" in error and not ran
+        for more in (["--seeds", "7", "--replace"], [], ["--seeds", "7", "--quick"]):
+            assert command.main([*what, *more]) == 0
+        assert len(ran) == 3
+        ran.clear()
+
+
+def test_claims_of_a_folder_without_results_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["claims"]) == 2
+    assert "claims: no results in results, expected some" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+    Options((1, 2, 3), 1, False).keep("fig12", {})
+    monkeypatch.setattr("reproduce.claims.report", lambda read: "written\n")
+    assert command.main(["claims"]) == 0 and os.path.exists("results/claims.md")
+
+
+def test_a_picture_that_fails_is_a_warning(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    o = Options((1,), 1, False)
+
+    def broken():
+        raise RuntimeError("no fonts")
+
+    o.draw("fig7", broken)
+    path = os.path.join("docs/images", "fig7.png")
+    assert f"warning: no {path} (RuntimeError: no fonts)" in capsys.readouterr().err
+
+
+def test_one_seed_has_no_standard_error():
+    """Not ± 0.000, as if it were certain."""
+    one = statistics.spread([0.5])
+    two = statistics.spread([0.4, 0.6])
+    assert statistics.plus_minus(one, 3) == "0.500" and statistics.percent(one) == "50.0 %"
+    assert statistics.plus_minus(two, 3) == "0.500 ± 0.100"
+    assert statistics.percent(two) == "50.0 ± 10.0 %"
+
+
+def test_rows_whose_beta_differs_beyond_a_printed_digit_are_two(monkeypatch):
+    monkeypatch.setattr(statistics, "row_of", lambda folders, name, beta: beta)
+    rows = statistics.rows_of([], [("a", 1.0), ("a", 1.00000001), ("a", 2.5), ("b", None)])
+    assert rows == {"a β=1": 1.0, "a β=1.00000001": 1.00000001, "a β=2.5": 2.5, "b": None}
 
 
 def test_only_wants_tasks_that_the_figure_has(tmp_path, monkeypatch, capsys):
@@ -90,7 +146,8 @@ def test_unknown_ablation(capsys):
     assert "nonsense" in capsys.readouterr().err
 
 
-def test_all_and_ablation_all_run_everything_once_with_their_own_seeds(monkeypatch):
+def test_all_and_ablation_all_run_everything_once_with_their_own_seeds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     ran = []
     for known in (command.FIGURES, command.KNOBS):
         for name in known:

@@ -107,7 +107,7 @@ def test_a_run_that_other_sources_made_is_used_with_a_warning(tmp_path, monkeypa
 
     monkeypatch.setattr(recap, "recap", fake)
     monkeypatch.setattr(Run, "write_recap_metrics", lambda run: run.json("metrics", dict))
-    monkeypatch.setattr(cache, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(cache, "workers", Pool)
     runs = [Settings(**(TINY | change)) for change in ({}, dict(positive=0.3), dict(seed=1))]
 
     def make(settings):

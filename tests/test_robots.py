@@ -4,6 +4,7 @@ Time is simulated throughout.
 """
 import abc
 import os
+import signal
 import sys
 from dataclasses import replace
 from enum import Enum
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import control
 import sim_tasks
@@ -19,11 +21,12 @@ from control import REDO, Clock, drive
 from driver import WIDE, Still, background, command, rig, rising, safe
 from hardware import EmergencyStop, SafeRobot, Safety, Station, Task, to_dict, to_vector
 from helpers import episode, toy_policy, toy_value
-from lab.files import load_dataset, save_network
+from lab.files import load_dataset, save_dataset, save_network
 from robots.__main__ import main, stand_still
 from robots.checkpoint import actor
-from robots.lerobot import LeaderArm, LeRobotRobot
-from robots.operators import Person, ask_outcome, keyboard
+from robots.lerobot import LeaderArm, LeRobotRobot, check_degrees
+from robots.operators import OncePerPress, Person, ask_outcome, keyboard
+from robots.recorder import Recorder
 from robots.report import report
 from robots.simulated import SimRobot
 from sim_tasks.arms import JOINT_HIGH, JOINT_LOW, STATIC, World
@@ -244,10 +247,231 @@ def test_lerobot_robots_that_are_not_two_arms_in_degrees_are_refused(keys):
     with pytest.raises(ValueError, match="use_degrees"):
         LeRobotRobot(Follower(use_degrees=False))
 
+# ---------------------------------------------------------------- LeRobot: parts
+
+class Part:
+    """What is connected by itself and refuses to disconnect when it is not, as LeRobot's."""
+
+    def __init__(self):
+        self.is_connected = False
+        self.absent = False
+
+    def connect(self, *how):
+        if self.absent:
+            raise ConnectionError("absent")
+        self.is_connected = True
+
+    def disconnect(self, *how):
+        if not self.is_connected:
+            raise DeviceNotConnectedError("not connected")
+        self.is_connected = False
+
+class Bus(Part):
+    """The motors of an arm.  silent: a motor that does not answer; the next ones are not tried."""
+
+    def __init__(self, joints="degrees", gripper="range_0_100"):
+        super().__init__()
+        modes = {"pan": joints, "tilt": joints, "gripper": gripper}
+        self.motors = {name: SimpleNamespace(norm_mode=mode) for name, mode in modes.items()}
+        self.powered = set()
+        self.silent = None
+
+    def connect(self):
+        super().connect()
+        self.powered = set(self.motors)
+
+    def disable_torque(self, motors=None):
+        for motor in [motors] if motors else self.motors:
+            if motor == self.silent or not self.is_connected:
+                raise ConnectionError("no answer")
+            self.powered.discard(motor)
+
+    def disconnect(self, disable_torque=True):
+        if disable_torque:
+            self.disable_torque()
+        super().disconnect()
+
+class Arm:
+    """An arm of LeRobot: a bus and cameras, connected while all of them are."""
+
+    def __init__(self, torque_off=True):
+        self.config = SimpleNamespace(disable_torque_on_disconnect=torque_off)
+        self.bus = Bus()
+        self.cameras = {"wrist": Part()}
+
+    @property
+    def is_connected(self):
+        return self.bus.is_connected and all(c.is_connected for c in self.cameras.values())
+
+    def connect(self, calibrate=True):
+        self.bus.connect()
+        for camera in self.cameras.values():
+            camera.connect()
+
+    def disconnect(self):
+        if not self.is_connected:
+            raise DeviceNotConnectedError("not connected")
+        self.bus.disconnect(self.config.disable_torque_on_disconnect)
+        for camera in self.cameras.values():
+            camera.disconnect()
+
+class TwoArms(Follower):
+    """As LeRobot's bimanual followers: two arms, and cameras of its own."""
+
+    motors = ["pan", "tilt", "gripper"]
+
+    def __init__(self, torque_off=True):
+        super().__init__()
+        self.left_arm = Arm(torque_off)
+        self.right_arm = Arm(torque_off)
+        self.cameras = {"top": Part()}
+
+    @property
+    def is_connected(self):
+        mine = all(camera.is_connected for camera in self.cameras.values())
+        return self.left_arm.is_connected and self.right_arm.is_connected and mine
+
+    def connect(self, calibrate=True):
+        self.left_arm.connect(calibrate)
+        self.right_arm.connect(calibrate)
+        for camera in self.cameras.values():
+            camera.connect()
+        self.connected = True
+
+    def disconnect(self):
+        if not self.is_connected:
+            raise DeviceNotConnectedError("not connected")
+        self.left_arm.disconnect()
+        self.right_arm.disconnect()
+        for camera in self.cameras.values():
+            camera.disconnect()
+
+    def parts(self):
+        """{name: part}, of all that is connected by itself."""
+        return {
+            "left": self.left_arm.bus, "right": self.right_arm.bus, "top": self.cameras["top"],
+            "left wrist": self.left_arm.cameras["wrist"],
+            "right wrist": self.right_arm.cameras["wrist"],
+        }  # fmt: skip
+
+    def powered(self):
+        return self.left_arm.bus.powered | self.right_arm.bus.powered
+
+    def open(self):
+        return {name for name, part in self.parts().items() if part.is_connected}
+
+@pytest.mark.parametrize("end", ["disconnect", "estop"])
+@pytest.mark.parametrize("lost", ["top", "left wrist", "right wrist"])
+def test_after_a_lost_camera_neither_arm_stays_powered(lost, end):
+    bare = TwoArms()
+    robot = SafeRobot(LeRobotRobot(bare), thread=False)
+    robot.connect()
+    assert len(bare.open()) == 5 and bare.powered()
+    bare.parts()[lost].is_connected = False
+    assert not robot.is_connected
+    getattr(robot, end)()
+    assert bare.powered() == set() and bare.open() == set()
+    # Again, and from nothing: there is nothing to do.
+    robot.estop()
+    robot.disconnect()
+
+@pytest.mark.parametrize("how", ["connect", "with"])
+@pytest.mark.parametrize("absent", ["right", "top", "left wrist"])
+def test_a_connection_that_fails_half_way_is_rolled_back(absent, how):
+    bare = TwoArms()
+    bare.parts()[absent].absent = True
+    robot = SafeRobot(LeRobotRobot(bare), thread=False)
+    with pytest.raises(ConnectionError, match="^absent$"):
+        robot.connect() if how == "connect" else robot.__enter__()
+    assert bare.powered() == set() and bare.open() == set()
+
+@pytest.mark.parametrize("end", ["disconnect", "estop"])
+def test_a_motor_that_does_not_answer_is_named_and_the_others_are_let_go(end):
+    bare = TwoArms()
+    robot = LeRobotRobot(bare)
+    robot.connect()
+    bare.left_arm.bus.silent = "pan"
+    with pytest.raises(ConnectionError, match="left_arm pan: no answer"):
+        getattr(robot, end)()
+    assert bare.left_arm.bus.powered == {"pan"}
+    assert bare.right_arm.bus.powered == set()
+    assert bare.open() == set()
+
+def test_arms_that_shall_stay_powered_do_but_not_after_an_emergency_stop():
+    bare = TwoArms(torque_off=False)
+    robot = LeRobotRobot(bare)
+    robot.connect()
+    robot.disconnect()
+    assert bare.open() == set() and len(bare.powered()) == 3
+    robot.connect()
+    robot.estop()
+    assert bare.open() == set() and bare.powered() == set()
+
+# ---------------------------------------------------------------- LeRobot: degrees
+
+def settings(left=None, right=None, **config):
+    """A device of which the settings alone are known; left, right: those of its arms."""
+    device = SimpleNamespace(config=SimpleNamespace(**config))
+    for side, said in (("left", left), ("right", right)):
+        if said is not None:
+            arm = SimpleNamespace(config=SimpleNamespace(use_degrees=said))
+            setattr(device, f"{side}_arm", arm)
+    return device
+
+def of_arms(left, right):
+    """The generation whose config has one of each arm."""
+    left = SimpleNamespace(use_degrees=left)
+    return settings(left_arm_config=left, right_arm_config=SimpleNamespace(use_degrees=right))
+
+def with_motors(right):
+    """The settings say degrees; the motors of the right arm are of this bus."""
+    device = settings(use_degrees=True)
+    device.left_arm = SimpleNamespace(bus=Bus())
+    device.right_arm = SimpleNamespace(bus=right)
+    return device
+
+IN_DEGREES = [
+    settings(use_degrees=True), of_arms(True, True), settings(True, True), with_motors(Bus()),
+    settings(left_arm_use_degrees=True, right_arm_use_degrees=True),
+]  # fmt: skip
+NOT_IN_DEGREES = [
+    (settings(use_degrees=False), "left arm: use_degrees: False"),
+    (settings(use_degrees=1), "left arm: use_degrees: 1"),
+    (of_arms(True, False), "right arm: right_arm_config.use_degrees: False"),
+    (settings(left_arm_use_degrees=False, right_arm_use_degrees=False), "left arm: left_arm_use"),
+    (settings(left_arm_use_degrees=True, right_arm_use_degrees=False), "right arm: right_arm_use"),
+    (settings(left_arm_use_degrees=True), "right arm: nothing says so"),
+    (settings(True, False, use_degrees=True), "right arm: use_degrees: False"),
+    (settings(), "left arm: nothing says so"),
+    (SimpleNamespace(), "left arm: nothing says so"),
+    (with_motors(Bus("range_m100_100")), "right arm: pan: range_m100_100"),
+    (with_motors(Bus(gripper="degrees")), "right arm: gripper: degrees"),
+]
+
+@pytest.mark.parametrize("i", range(len(IN_DEGREES)))
+def test_arms_in_degrees_are_known_in_all_generations(i):
+    check_degrees(IN_DEGREES[i])
+
+@pytest.mark.parametrize("i", range(len(NOT_IN_DEGREES)))
+def test_percent_is_not_taken_for_degrees(i):
+    device, message = NOT_IN_DEGREES[i]
+    with pytest.raises(ValueError, match=message):
+        check_degrees(device)
+
+def test_followers_and_leaders_are_asked_before_they_are_connected():
+    bare = TwoArms()
+    bare.right_arm.bus = Bus("range_m100_100")
+    with pytest.raises(ValueError, match="right arm: pan: range_m100_100"):
+        LeRobotRobot(bare)
+    with pytest.raises(ValueError, match="right arm: pan: range_m100_100"):
+        LeaderArm(bare, [])
+
+# ---------------------------------------------------------------- LeRobot: driven
+
 def test_a_lerobot_robot_is_driven_and_recorded_like_any_other():
     bare = Follower()
     clock = SimulatedTime()
-    safety = Safety(joint_step=0.02, ramp_steps=1)
+    safety = Safety(joint_speed=1.0, ramp_s=0)
     referee = SimpleNamespace(
         over=lambda: len(bare.goals) >= 6, subtask=lambda: "lift", outcome=lambda: (True, [True])
     )
@@ -285,6 +509,7 @@ class Leader:
     """
 
     def __init__(self, *rounds):
+        self.config = SimpleNamespace(use_degrees=True)
         self.rounds = list(rounds)
         self.connected = False
 
@@ -345,6 +570,17 @@ def test_the_events_of_a_leader_end_the_episode(event, asked, outcome):
     leader.begin()
     assert not leader.over()
 
+def test_a_leader_is_disconnected_part_by_part_too():
+    bare = TwoArms()
+    leader = LeaderArm(bare, [])
+    with leader:
+        bare.left_arm.cameras["wrist"].is_connected = False
+    assert bare.open() == set() and bare.powered() == set()
+    bare.right_arm.bus.absent = True
+    with pytest.raises(ConnectionError, match="^absent$"):
+        leader.__enter__()
+    assert bare.open() == set()
+
 def test_a_leader_that_disconnects_is_no_worse_than_a_robot_that_does():
     teleop = Leader([], [], [], [TeleopEvents.IS_INTERVENTION])  # never connected
     leader = LeaderArm(teleop, ["left_0.pos"], read_line=lambda question: "n")
@@ -382,6 +618,43 @@ def test_a_person_takes_over_moves_either_arm_and_ends_the_episode():
     person.begin()
     assert not person.over()
 
+def test_targets_of_a_person_do_not_wind_up_beyond_the_limits():
+    keys = ["  q" + 40 * "q", "a"]
+    robot = safe(Still(joints=2), Safety(joint_high=[0.5, 2.0]))
+    person = Person(robot, lambda: keys.pop(0))
+    person.in_control = True
+    seen = {"state": np.zeros((1, 6))}
+    targets = []
+    for _ in range(2):
+        person.wants_control(seen)
+        targets.append(person.act(seen)[0, 0])
+    assert np.allclose(targets, [0.5, 0.46])  # the way back begins with the first key
+
+@pytest.mark.parametrize("enter", ["\r", "\n"])
+def test_enter_ends_the_episode_however_the_terminal_says_it(enter):
+    person = Person(safe(Still()), lambda: enter)
+    person.wants_control({"state": np.zeros((1, 4))})
+    assert person.over()
+
+def spaces_heard(times):
+    """How many of the spaces that come at these times, s, are heard."""
+    clock = SimulatedTime()
+    once = OncePerPress(clock.now)
+    heard = []
+    for clock.t in times:
+        heard += once("q ")
+    assert heard.count("q") == len(times)  # other keys may be held
+    return heard.count(" ")
+
+@pytest.mark.parametrize("delay", [0.2, 0.5, 0.66])
+@pytest.mark.parametrize("period", [0.02, 0.033, 0.09])
+def test_a_space_bar_that_is_held_is_one_takeover(delay, period):
+    held = [1.0, *(1.0 + delay + period * np.arange(60))]
+    assert spaces_heard(held) == 1
+    # Let go for a second, then pressed again.
+    assert spaces_heard([*held, held[-1] + 1, held[-1] + 3]) == 3
+    assert spaces_heard([0.0, 0.3, 0.6]) == 2  # pressed in haste: nobody is locked out
+
 ANSWERS = [(["", "what", "Yes"], True), (["no"], False), (["x", "r"], REDO)]
 
 @pytest.mark.parametrize("answers, expected", ANSWERS)
@@ -403,6 +676,8 @@ def test_the_keyboard_is_read_key_by_key_and_the_terminal_put_back(monkeypatch):
             assert read_keys() == ""  # it waits for nobody
             os.write(ours, b" q\t")
             assert read_keys() == " q\t"  # no enter needed
+            os.write(ours, b"  q ")
+            assert read_keys() == "q"  # the bar is held
         assert termios.tcgetattr(theirs) == before
     os.close(ours)
     with open(os.devnull) as nothing:
@@ -495,6 +770,9 @@ def test_an_actor_of_a_checkpoint_has_its_task_and_beta(tmp_path):
     save_network(toy_policy(), path)
     made = actor(path, "box", "2.5")
     assert made.beta == 2.5
+    for beta in ("nan", "inf", "-1"):
+        with pytest.raises(ValueError, match="beta"):
+            actor(path, "box", beta)
     chunk = made(World(sim_tasks.TASKS["box"], [1]).observe(), np.array([True]))
     assert chunk.shape == (1, 8, 6)
     with pytest.raises(ValueError, match="task: 'bocks'"):
@@ -502,6 +780,20 @@ def test_an_actor_of_a_checkpoint_has_its_task_and_beta(tmp_path):
     save_network(toy_value(), path)
     with pytest.raises(ValueError, match="a ValueFunction, expected a policy"):
         actor(path, "box")
+
+def test_a_policy_of_the_driver_has_one_thread(tmp_path):
+    """Of torch's own number the loop would get what they leave."""
+    path = str(tmp_path / "pi_1.npz")
+    save_network(toy_policy(), path)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        actor(path, "box")
+        assert torch.get_num_threads() == 1
+        counted = control.in_background(torch.get_num_threads)
+        assert counted.result(20) == 1  # there, too
+    finally:
+        torch.set_num_threads(before)
 
 def test_standing_still_is_a_chunk_of_where_it_is():
     state = np.array([[0.1, 0.2, 0.3, 0.4]])
@@ -515,7 +807,15 @@ WRONG = [
     (["--policy", "recap"], "recap: expected module:function"),
     (["--policy", "robots.checkpoint:actor:none.npz,box"], "none.npz"),
     (["--hz", "0"], "--hz: 0.0"),
+    (["--hz", "nan"], "--hz: nan"),
+    (["--hz", "inf"], "--hz: inf"),
+    (["--hz=-50"], "--hz: -50.0"),
+    (["--hz", "1e9"], "--hz: 1000000000.0"),
     (["--episodes", "0"], "--episodes: 0"),
+    (["--seed=-1"], "--seed: -1"),
+    (["--seed", "9" * 30], "--seed: 999"),
+    (["--iteration", "9" * 30], "--iteration: 999"),
+    (["--policy", "robots.checkpoint:actor:no.npz,box,nan"], "no.npz"),
     (["--out", "no/such/folder.npz"], "--out: no/such/folder.npz"),
     (["--robot", "lerobot:builtins:object"], "action_features"),
 ]
@@ -529,6 +829,114 @@ def test_what_the_command_line_cannot_do_it_says(argv, message, capsys):
 
 def test_the_task_of_a_real_robot_is_checked(monkeypatch, capsys):
     monkeypatch.setattr("robots.__main__.load", lambda name: Follower())
-    for task in ("lift", "lift:it", "lift:it:soon", "lift:it:5:x"):
+    wrong = ("", ":soon", ":5:x", ":0", ":-5", ":\u00b2", ":" + 5000 * "9")
+    for task in ("lift", *(f"lift:it{x}" for x in wrong)):
         assert main(["--robot", "lerobot:my_station:robot", "--task", task]) == 2
         assert f"--task: {task}, expected name:prompt:ticks" in capsys.readouterr().err
+
+# ---------------------------------------------------------------- what is recorded
+
+def watch_saves(monkeypatch):
+    """[(episodes, name of the file)] of every save of the recorder."""
+    saves = []
+
+    def save(episodes, path):
+        saves.append((len(episodes), os.path.basename(path)))
+        save_dataset(episodes, path)
+
+    monkeypatch.setattr("robots.recorder.save_dataset", save)
+    return saves
+
+def test_every_episode_is_written_once_and_joined_once(tmp_path, monkeypatch, simulated_clock):
+    saves = watch_saves(monkeypatch)
+    out = str(tmp_path / "mine.npz")
+    asked = ["--robot", "sim:FoldCollar", "--out", out]
+    assert main([*asked, "--episodes", "3"]) == 0
+    numbered = [(1, f"00000{i}.npz") for i in range(3)]
+    assert saves == [*numbered, (3, "mine.npz")]
+    assert os.listdir(tmp_path) == ["mine.npz"]
+    saves.clear()
+    assert main(asked) == 0
+    assert saves == [(1, "000003.npz"), (4, "mine.npz")]
+
+def lengths(path):
+    return [len(e) for e in load_dataset(path)]
+
+def test_what_a_killed_session_left_is_found_by_the_next_and_added_once(tmp_path, monkeypatch):
+    out = str(tmp_path / "mine.npz")
+    save_dataset([episode(3)], out)
+    killed = Recorder(out).__enter__()
+    killed.add(episode(4))
+    killed.add(episode(5))
+    assert lengths(out) == [3]
+    # The next one is killed, too, after it has joined them and before it has tidied up.
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "remove", lambda path: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Recorder(out)
+    assert lengths(out) == [3, 4, 5]
+    with Recorder(out) as recorder:
+        recorder.add(episode(6))
+    assert lengths(out) == [3, 4, 5, 6]
+    assert os.listdir(tmp_path) == ["mine.npz"]
+
+def test_an_interruption_waits_until_the_episode_is_saved(tmp_path, monkeypatch):
+    stops = [KeyboardInterrupt]
+
+    def save(episodes, path):
+        if stops:
+            raise stops.pop()
+        save_dataset(episodes, path)
+
+    monkeypatch.setattr("robots.recorder.save_dataset", save)
+    out = str(tmp_path / "mine.npz")
+    with pytest.raises(KeyboardInterrupt):
+        with Recorder(out) as recorder:
+            recorder.add(episode(4))
+    assert lengths(out) == [4]
+
+def test_new_episodes_are_of_the_earlier_dtype(tmp_path):
+    out = str(tmp_path / "mine.npz")
+    save_dataset([episode(3)], out)
+    observation = {name: x[:1] for name, x in episode(3).observations.items()}
+    station = SimpleNamespace(observe=lambda: observation, task=SimpleNamespace(hz=10))
+    Recorder(out).check_fits(station)
+    observation["keypoints"] = observation["keypoints"].astype(float)
+    with pytest.raises(ValueError, match="float64"):
+        Recorder(out).check_fits(station)
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_the_running_episode_outlives_a_signal(
+    name, tmp_path, monkeypatch, simulated_clock, capsys
+):
+    number = getattr(signal, name)
+
+    def policy():
+        calls = []
+
+        def act(observation, live, frozen):
+            calls.append(frozen)
+            if len(calls) == 3:
+                os.kill(os.getpid(), number)
+            return hasty(observation, live, frozen)
+
+        return act
+
+    monkeypatch.setattr("robots.__main__.load", lambda name: policy())
+    before = signal.signal(number, signal.default_int_handler)
+    out = str(tmp_path / "mine.npz")
+    argv = ["--robot", "sim:FoldCollar", "--policy", "mine:policy", "--out", out]
+    with pytest.raises(SystemExit) as stopped:
+        main([*argv, "--episodes", "2"])
+    assert stopped.value.code == 128 + number
+    (e,) = load_dataset(out)
+    assert 4 <= len(e) <= 8 and e.success is None
+    assert signal.signal(number, before) == signal.default_int_handler
+    assert "terminated" in capsys.readouterr().err
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_not_ours_is_refused_before_anything_moves(tmp_path, capsys):
+    os.chmod(tmp_path, 0o500)
+    assert main(["--out", str(tmp_path / "mine.npz")]) == 2
+    assert "that we may write to" in capsys.readouterr().err

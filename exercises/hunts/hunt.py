@@ -73,7 +73,7 @@ def failing(tree, tests, *options):
     options = ["-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", *options]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *tests.split()],
-        cwd=tree, env=environment, timeout=TIMEOUT_S, capture_output=True, text=True,
+        cwd=tree, env=environment, timeout=TIMEOUT_S, capture_output=True, encoding="utf-8",
     )  # fmt: skip
     # 0: all passed, 1: some failed; else pytest itself did not get so far.
     if done.returncode not in (0, 1):
@@ -125,7 +125,9 @@ def table(caught):
         text += f"| {number} | `{bug.module}.py` | {bug.name} | `{test}` |\n"
     return text
 
-if __name__ == "__main__":
+# ---------------------------------------------------------------- the command line
+
+def parser():
     parser = argparse.ArgumentParser(prog="hunt.py", description="Silent-bug hunts.")
     parser.add_argument(
         "numbers", type=int, nargs="*", choices=[*BUGS, []], metavar="N",
@@ -140,17 +142,35 @@ if __name__ == "__main__":
     parser.add_argument(
         "--figures", action="store_true", help="draw the pictures of the symptom pages anew"
     )
-    args = parser.parse_args()
+    return parser
+
+def run(args):
+    """Returns the status, or what is to be said on stderr."""
     if args.give is not None:
-        sys.exit(give(int(args.give[0]), Path(args.give[1])))
+        number, out = args.give
+        return give(int(number), Path(out))
     if args.pages:
-        sys.exit(write_pages())
+        return write_pages()
     if args.figures:
         from pictures import write_figures  # here: it needs matplotlib and torch
 
-        sys.exit(write_figures(args.numbers or list(BUGS)))
+        return write_figures(args.numbers or list(BUGS))
     caught = catch(args.numbers or list(BUGS))
     if None in caught.values():
-        sys.exit(f"not caught: {[n for n, test in caught.items() if test is None]}")
+        return f"not caught: {[n for n, test in caught.items() if test is None]}"
     if not args.numbers:
         (HERE / "table.md").write_text(table(caught), encoding="utf-8")
+    return 0
+
+def main(argv=None):
+    args = parser().parse_args(argv)
+    if args.give is not None and args.give[0] not in [str(number) for number in BUGS]:
+        parser().error(f"--give: {args.give[0]}, expected a bug, 1 to {max(BUGS)}")
+    try:
+        return run(args)
+    except OSError as error:  # a folder that is there already, a full disk
+        print(f"hunt.py: error: {error}", file=sys.stderr)
+        return 2
+
+if __name__ == "__main__":
+    sys.exit(main())

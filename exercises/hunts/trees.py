@@ -29,8 +29,9 @@ def plant(bug, tree):
 
 def give(number, out):
     """What a student gets: the library with the bug, and what is to be seen of it."""
+    bug = BUGS[number]  # before anything is written: else a tree without a bug may be left
     copy_modules(out)
-    plant(BUGS[number], out)
+    plant(bug, out)
     symptoms = HERE / "symptoms"
     text = ""
     for page in (symptoms / f"{number:02}.md", symptoms / "task.md"):

@@ -1,0 +1,34 @@
+"""Processes that work side by side, and end with the one that started them."""
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor
+
+@contextlib.contextmanager
+def workers(jobs):
+    """A pool of `jobs` processes, for its `map`.
+
+    After an error, or Ctrl-C, nothing more is begun, and what runs is ended, not waited for.
+    """
+    pool = ProcessPoolExecutor(jobs, initializer=begin)
+    try:
+        yield pool
+    except BaseException:
+        mine = multiprocessing.active_children()
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in mine:
+            process.terminate()
+        raise
+    pool.shutdown()
+
+def begin():
+    """In a new worker: Ctrl-C is for its parent to handle, and a killed parent takes it along."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+def end_with_parent():
+    """Wait for the end of the parent, then leave at once: files are written all or nothing."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -1,0 +1,78 @@
+"""Episodes on their way into one dataset, each a file of its own until the session ends."""
+import os
+
+from lab.files import BadFile, load_dataset, save_dataset
+
+class Recorder:
+    """Adds episodes to a dataset: one file for each at once, all in one when the session ends.
+
+    So an evening costs what its episodes cost, nothing is kept in memory, and what a killed
+    session has left behind is found by the next one.  `with recorder:` ends with `join`.
+    path: of the dataset (.npz); it may exist.  BadFile where it is something else.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self.folder = path + ".episodes"
+        self.join()
+        self.earlier = self._earlier_episodes()
+        self.n = len(self.earlier)
+
+    def _earlier_episodes(self):
+        if not os.path.exists(self.path):
+            return []
+        try:
+            return load_dataset(self.path)
+        except BadFile as error:
+            message = f"--out: {error}: nothing is added to it, expected a new file"
+            raise BadFile(message) from error
+
+    def check_fits(self, station):
+        """ValueError, before anything moves, where new episodes could not follow the earlier."""
+        here = kinds_of(station.observe())
+        for last in self.earlier[-1:]:
+            there = kinds_of(last.observations)
+            if here != there:
+                expected = f"expected what is seen here, {here}"
+                raise ValueError(f"--out: {self.path} holds {there}, {expected}")
+            if last.hz != station.task.hz:
+                expected = f"expected {station.task.hz} as here"
+                raise ValueError(f"--out: {self.path} is of {last.hz} Hz, {expected}")
+        self.earlier = []  # seen, and read again when they are joined
+
+    def add(self, episode):
+        """Save one.  An interruption is passed on when it is saved."""
+        path = os.path.join(self.folder, f"{self.n:06d}.npz")
+        try:
+            save_dataset([episode], path)
+        except (KeyboardInterrupt, SystemExit):
+            save_dataset([episode], path)
+            raise
+        finally:
+            self.n += 1
+
+    def join(self):
+        """Into one dataset.  An interruption leaves the files, for the next session."""
+        if not os.path.isdir(self.folder):
+            return
+        names = sorted(name for name in os.listdir(self.folder) if name.endswith(".npz"))
+        if names:
+            episodes = self._earlier_episodes()
+            # Their numbers are those in the dataset: it may hold some already.
+            for name in names[max(0, len(episodes) - int(names[0][:-4])) :]:
+                episodes += load_dataset(os.path.join(self.folder, name))
+            save_dataset(episodes, self.path)
+        for name in names:
+            os.remove(os.path.join(self.folder, name))
+        os.rmdir(self.folder)
+
+    def __enter__(self):
+        os.makedirs(self.folder, exist_ok=True)
+        return self
+
+    def __exit__(self, *error):
+        self.join()
+
+def kinds_of(observation):
+    """{name: (shape of a step, dtype)}."""
+    return {name: (x.shape[1:], str(x.dtype)) for name, x in observation.items()}
