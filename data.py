@@ -150,7 +150,7 @@ def interface_of(task, cameras=()):
     seen = task.world([0]).observe() if task.example is None else task.example
     if task.near and ("keypoints" not in seen or task.near[1] > seen["keypoints"].shape[2]):
         found = seen["keypoints"].shape[1:] if "keypoints" in seen else "none"
-        raise ValueError(f"near: {task.near}, expected columns of the keypoints, {found}")
+        raise UserError(f"near: {task.near}, expected columns of the keypoints, {found}")
     images = {}
     if cameras:
         images["cameras"] = tuple(cameras)
