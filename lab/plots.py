@@ -154,7 +154,9 @@ def value_trace(values, frames, frame_steps, title, fig, seconds_per_step=0.1, s
     """
     values = np.asarray(values, float)
     time = np.arange(len(values)) * seconds_per_step  # (T,) s
-    grid = fig.add_gridspec(2, max(1, len(frames)), height_ratios=(1, 1.5))
+    # Above the trace the frames, where the task has pictures.
+    heights = (1, 1.5) if len(frames) else (0.01, 1)
+    grid = fig.add_gridspec(2, max(1, len(frames)), height_ratios=heights)
     ax = fig.add_subplot(grid[1, :])
     ax.set(xlim=(0, max(time[-1], seconds_per_step)), ylim=(-1, 0))
 
