@@ -171,7 +171,7 @@ def test_every_command_on_a_page_exists(page):
 def commands_of_reproduce():
     """The names that `python -m reproduce NAME` takes."""
     main = importlib.import_module("reproduce.__main__")
-    return {*main.FIGURES, *main.ALIASES, "ablation", "ablations", "all"}
+    return {*main.FIGURES | main.MORE, *main.ALIASES, "ablation", "ablations", "all"}
 
 def test_make_quick_is_the_first_look():
     assert re.search(r"^quick:.*\n\t\S+python recap\.py --quick$", read(ROOT / "Makefile"), re.M)
