@@ -38,13 +38,13 @@ def noised(actions: Tensor, omega: Tensor, eta: Tensor) -> Tensor:
     eta = eta[:, None, None]  # (N, 1, 1)
     return eta * actions + (1 - eta) * omega
 
-def draw_noise(actions: Tensor, generator=None):
+def draw_noise(actions: Tensor, generator=None) -> tuple:
     """ω ~ N(0, I) like actions (N, H, action_dim); η (N,), π₀'s law 0.999 (1 - Beta(1.5, 1))."""
     omega = torch.randn(actions.shape, generator=generator).to(actions)
     u = torch.rand(len(actions), generator=generator).to(actions)
     return omega, ETA_MAX * (1 - u ** (1 / 1.5))
 
-def flow_matching_loss(f, actions, omega, eta, weight=None) -> Tensor:
+def flow_matching_loss(f: Tensor, actions: Tensor, omega: Tensor, eta: Tensor, weight=None):
     """Eq. 4, second term: α_η ‖ω - a - f‖², the mean over the chunk's numbers.
 
     f, actions, omega: (N, H, action_dim).  eta: (N,).
@@ -341,7 +341,7 @@ class VLA(nn.Module):
         flow = flow_matching_loss(f, chunk, flat_omega, flat_eta, alpha).view(B, n_draws)
         return {"subtask": words.sum(1), "tokens": tokens.sum(1), "flow": flow}
 
-def likelihood_bound(policy, batch, omega, eta, alpha=None):
+def likelihood_bound(policy, batch: dict, omega: Tensor, eta: Tensor, alpha=None) -> tuple:
     """Eq. 9: log π_θ(a, a^ℓ | I_t, o_t, ℓ, ℓ̂) ≥ E[log p(a^ℓ) - α_η ‖ω - a - f‖²], per sample.
 
     Arguments as `VLA.terms`; alpha is its weight.  With batch["omit"] all True it is Eq. 10.
@@ -357,7 +357,7 @@ def likelihood_bound(policy, batch, omega, eta, alpha=None):
 # ---------------------------------------------------------------- acting
 
 @torch.no_grad()
-def predict_subtask(policy, observation, prompt):
+def predict_subtask(policy, observation: dict, prompt: Tensor) -> Tensor:
     """ℓ̂: the most likely subtask, word by word.  Returns ids (B, subtask_length)."""
     length = policy.config.interface.subtask_length
     subtask = torch.zeros(len(prompt), length, dtype=torch.long, device=prompt.device)

@@ -41,7 +41,7 @@ def call(name, make, *arguments):
     """What `recap` does with each of its products where nothing is kept: make it."""
     return make(*arguments)
 
-def recap(s, keep=call):
+def recap(s: Settings, keep=call) -> tuple:
     """Algorithm 1.  s: the settings.  Returns (π, V), the last policy and value function.
 
     keep: keep(name, make, *arguments) returns make(*arguments), or what an earlier run kept.
@@ -68,7 +68,7 @@ def recap(s, keep=call):
         pi = keep(f"pi_{k}", train_policy, copy.deepcopy(start), D, I, s, s.policy_steps)  # 9
     return pi, V
 
-def supervised(s, keep=call):
+def supervised(s: Settings, keep=call) -> VLA:
     """π_0.6 of Sec. VI-B: the same data, network and steps, never shown the indicator.
 
     Arguments as `recap`.  Three policies are kept: a small one, π_0.6, and π_0.6 after SFT, which
@@ -82,12 +82,12 @@ def supervised(s, keep=call):
     D = keep("D_0", task_demonstrations, s)
     return keep("supervised_sft", train_policy, copy.deepcopy(pi), D, None, s, s.sft_steps)
 
-def new_value(s) -> ValueFunction:
+def new_value(s: Settings) -> ValueFunction:
     """V with random weights (paper: from a pre-trained VLM)."""
     torch.manual_seed(s.seed)
     return ValueFunction(ValueConfig(s.interface))
 
-def new_policy(s, **size) -> VLA:
+def new_policy(s: Settings, **size) -> VLA:
     """π with random weights (paper: from a pre-trained VLM).  size: fields of `PolicyConfig`."""
     torch.manual_seed(s.seed)
     size |= {"horizon": s.horizon, "output": s.output, "insulation": s.insulation}
@@ -95,7 +95,7 @@ def new_policy(s, **size) -> VLA:
 
 # ---------------------------------------------------------------- training: Eqs. 1 and 3
 
-def train_value(value, D, s, n_steps) -> ValueFunction:
+def train_value(value: ValueFunction, D: list, s: Settings, n_steps: int) -> ValueFunction:
     """Minimise Eq. 1 over the steps of D, each drawn as often (as in its sum over t).
 
     value: trained in place.  D: a list of episodes.  n_steps: gradient steps.
@@ -120,7 +120,7 @@ def train_value(value, D, s, n_steps) -> ValueFunction:
 
     return optimise(value.to(s.device), draw_loss, n_steps, s.value_learning_rate, "value")
 
-def eq3_loss(policy, batch, omega, eta, tokens=1.0, weight=None):
+def eq3_loss(policy: VLA, batch: dict, omega, eta, tokens=1.0, weight=None) -> torch.Tensor:
     """Eq. 3 by way of Eq. 4: subtask + tokens * action tokens + 10 * flow, means over the batch.
 
     The subtask's term is the third factor of Eq. 6; it never sees I_t.  With a dropout of p the
