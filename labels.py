@@ -166,7 +166,9 @@ def thresholds(step_advantages, episodes, s, iteration) -> dict:
             continue
         # Fine-tuning: "the evaluation rollouts in each iteration" (App. F), so the newest
         # autonomous ones.  Demonstrations, older data and corrections have no part in it.
-        newest = max(e.iteration for e, _ in own) if iteration is None else iteration
+        newest = iteration
+        if iteration is None:
+            newest = max((e.iteration for e, _ in own if e.source == "autonomous"), default=None)
         pool = [A for e, A in own if e.source == "autonomous" and e.iteration == newest]
         if not pool:
             none = f"no autonomous one of task {task!r} in iteration {newest}"

@@ -130,7 +130,7 @@ class Settings:
             policy_steps=9000 if self.vision else 3500,
             horizon=max(2, horizon),
         )
-        self._fill(execute=self.horizon // 2)
+        self._fill(execute=max(1, self.horizon // 2))
         check_settings(self)
 
     def _fill(self, **defaults):
@@ -205,6 +205,8 @@ def check_settings(s):
     check("metadata_dropout", 0 <= s.metadata_dropout <= 1, "a number in [0, 1]")
     check("web", 0 <= s.web <= 4, "a number in [0, 4]")
     toy = s.target.name in sim_tasks.TASKS
+    alone = "none: no toy shares its sizes with the target"
+    check("pretraining_tasks", toy or not s.pretraining_tasks.split(), alone)
     check("web", toy or s.web == 0, "0: the questions are about the toys")
     for name in ("iterations", "corrected"):
         check_integer(name, 0)

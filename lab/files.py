@@ -164,6 +164,8 @@ def save_dataset(episodes, path):
 def in_a_row(name, arrays):
     """Concatenate one array of every episode.  UserError where they disagree: nothing is cast."""
     arrays = [np.asarray(a) for a in arrays]
+    if any(a.dtype.kind == "O" for a in arrays):
+        raise UserError(f"{name}: Python objects, expected numbers or texts")
     kinds = {(a.shape[1:], "text" if a.dtype.kind == "U" else str(a.dtype)) for a in arrays}
     if len(kinds) > 1:
         found = sorted(kinds, key=str)

@@ -87,6 +87,14 @@ def datasets(episodes, s):
     check_labels(episodes)
     task = s.target.name
     demonstrations = [e for e in episodes if e.iteration == 0]
+    strays = [e for e in demonstrations if e.source != "demonstration"]
+    if strays:
+        message = f"{len(strays)} {strays[0].source} episodes of iteration 0"
+        raise UserError(f"data: {message}, expected demonstrations (a policy acts from 1 on)")
+    long = [e for e in episodes if len(e) > e.max_length]
+    if long:
+        message = f"an episode of {len(long[0])} steps, expected at most its {long[0].max_length}"
+        raise UserError(f"max_length: {message}")
     own = [e for e in demonstrations if e.task == task]
     if not own:
         raise UserError(f"data: no episode of iteration 0 of task {task!r}, expected some")

@@ -88,7 +88,8 @@ def digest_of_sources(root):
     """Of the modules under `root` that a run's numbers come from."""
     paths = [os.path.join(root, f"{name}.py") for name in METHOD.split()]
     paths += [os.path.join(root, "lab", f"{name}.py") for name in MEASURED.split()]
-    paths += sorted(glob.glob(os.path.join(root, "sim_tasks", "*.py")))
+    for folder in ("sim_tasks", "examples"):
+        paths += sorted(glob.glob(os.path.join(root, folder, "*.py")))
     texts = []
     for path in paths:
         with open(path, encoding="utf-8") as file:

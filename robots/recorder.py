@@ -29,9 +29,10 @@ class Recorder:
 
     def check_fits(self, station):
         """ValueError, before anything moves, where new episodes could not follow the earlier."""
-        here = kinds_of(station.observe())
+        seen = station.observe()
+        here = kinds_of(seen | {"actions": seen["state"]})
         for last in self.earlier[-1:]:
-            there = kinds_of(last.observations)
+            there = kinds_of(last.observations | {"actions": last.actions})
             if here != there:
                 expected = f"expected what is seen here, {here}"
                 raise ValueError(f"--out: {self.path} holds {there}, {expected}")
@@ -43,6 +44,9 @@ class Recorder:
     def add(self, episode):
         """Save one.  An interruption is passed on when it is saved."""
         path = os.path.join(self.folder, f"{self.n:06d}.npz")
+        while os.path.exists(path):  # another session writes here, too
+            self.n += 1
+            path = os.path.join(self.folder, f"{self.n:06d}.npz")
         try:
             save_dataset([episode], path)
         except (KeyboardInterrupt, SystemExit):

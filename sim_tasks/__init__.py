@@ -33,7 +33,10 @@ def find_task(name):
     if ":" not in name:
         expected = f"one of {', '.join(known)}, or my_file.py:MY_TASK"
         raise TaskError(f"task: {name!r}, expected {expected}")
-    return load_task(name)
+    task = load_task(name)
+    if task.name in TASKS:
+        raise TaskError(f"task: {name} is called {task.name!r}, expected a name that no toy has")
+    return task
 
 for name, task in (
     ("FoldShirt", FOLD_SHIRT),

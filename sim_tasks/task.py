@@ -9,6 +9,7 @@ docs/OWN_TASK.md begins with a whole one.  The toys (toys.py) are five such task
 
 import importlib.util
 import os
+import sys
 import traceback
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,6 +67,10 @@ class Task:
         for name in ("max_steps", "action_dim", "n_arms"):
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
                 raise TaskError(f"{name}: {getattr(self, name)!r}, expected an integer >= 1")
+        absolute = self.absolute or ()
+        if not all(0 <= i < self.action_dim for i in absolute):
+            expected = f"expected indices from 0 to {self.action_dim - 1}"
+            raise TaskError(f"absolute: {absolute}, {expected}")
         if self.near and (len(self.near) != 2 or not 0 <= self.near[0] < self.near[1]):
             raise TaskError(f"near: {self.near}, expected (first column, last column + 1)")
         if self.action_dim % self.n_arms:
@@ -141,9 +146,10 @@ def load_task(name):
         raise TaskError(f"task: {name!r}, expected a known one or my_file.py:MY_TASK")
     if not os.path.isfile(path):
         raise TaskError(f"task: there is no file {path!r}, expected my_file.py:MY_TASK")
-    module_name = os.path.splitext(os.path.basename(path))[0]
+    module_name = "task_of_" + os.path.splitext(os.path.basename(path))[0]
     spec = importlib.util.spec_from_file_location(module_name, path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses look it up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever somebody's own file may do

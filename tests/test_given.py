@@ -317,3 +317,14 @@ print(load_network(sys.argv[1] + "/pi_0.npz").config.interface == V.config.inter
     numbers, equal = done.stdout.splitlines()
     np.testing.assert_allclose([float(x) for x in numbers.split()], expected, atol=1e-6)
     assert equal == "True"
+
+def test_rollouts_of_iteration_0_and_too_long_episodes_are_refused(demos):
+    """SFT would call a policy's failures positive; the returns would fail after training."""
+    sim_tasks.add_task(task_of(demos))
+    s = Settings(task=NAME)
+    stray = [replace(e, source="autonomous") for e in demos[:2]]
+    with pytest.raises(ValueError, match="2 autonomous episodes of iteration 0"):
+        datasets([*demos, *stray], s)
+    long = replace(demos[0], max_length=len(demos[0]) - 1)
+    with pytest.raises(ValueError, match="max_length"):
+        datasets([*demos, long], s)

@@ -633,3 +633,38 @@ def test_an_expert_that_never_succeeds_is_said_before_any_training(tmp_path):
     begin, end = last.split(" (")
     assert begin == "recap.py: error: 0 of 20 demonstrations of 'slide' succeed, expected some"
     assert end == "20 ran out of time, max_steps = 60; at most 0 stages were done)"
+
+# ---------------------------------------------------------------- what a hunter of bugs found
+
+def test_absolute_entries_are_indices_of_an_action():
+    for wrong in ((-1,), (6,)):
+        with pytest.raises(TaskError, match="absolute"):
+            replace(sim_tasks.find_task(f"{OWN_TASK}:LID_AND_BALL"), absolute=wrong)
+
+def test_a_task_file_may_hold_dataclasses_and_late_annotations(tmp_path):
+    path = tmp_path / "late.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from sim_tasks.task import Task\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Mine(Task):\n"
+        "    more: int = 3\n"
+        "T = Mine(name='late', prompt='go', subtasks=('go',), hz=5, max_steps=9, action_dim=2)\n",
+        encoding="utf-8",
+    )
+    assert sim_tasks.find_task(f"{path}:T").more == 3
+
+def test_a_task_of_ones_own_is_not_called_like_a_toy(tmp_path):
+    path = tmp_path / "toy.py"
+    path.write_text(
+        "from sim_tasks.task import Task\n"
+        "T = Task(name='box', prompt='go', subtasks=('go',), hz=5, max_steps=9, action_dim=2)\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(TaskError, match="no toy"):
+        sim_tasks.find_task(f"{path}:T")
+
+def test_no_toy_is_in_the_pre_training_of_a_task_of_ones_own():
+    with pytest.raises(ValueError, match="pretraining_tasks"):
+        Settings(task=f"{OWN_TASK}:LID_AND_BALL", pretraining_tasks="fold_shirt")
