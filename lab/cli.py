@@ -16,6 +16,7 @@ from lab.run import Run
 from lab.tables import summary, table
 from settings import Settings
 from sim_tasks import TASKS, find_task
+from sim_tasks.task import TaskError
 
 # --quick: a first look, a small run whose table visibly improves within a minute
 QUICK = dict(
@@ -166,7 +167,7 @@ def resumed(folder, read_lerobot):
     except FileNotFoundError as error:
         message = f"there is no {error.filename}, expected the folder of a run, and its data"
         raise UserError(f"--resume: {message}") from None
-    except BadFile:  # it names the file, which may be one of the data
+    except (BadFile, TaskError):  # they name the file, of the data or of the task
         raise
     except (AttributeError, TypeError, UserError) as error:  # other names, other types
         raise UserError(f"{path}: not the settings of a run ({error})") from None

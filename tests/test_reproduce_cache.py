@@ -149,7 +149,7 @@ def test_those_wait_whose_pretraining_another_run_makes(tmp_path, monkeypatch):
 
 
 def test_the_version_is_that_of_the_modules_sources(tmp_path):
-    for folder in ("lab", "sim_tasks", "reproduce"):
+    for folder in ("lab", "sim_tasks", "reproduce", "examples"):
         shutil.copytree(os.path.join(ROOT, folder), tmp_path / folder)
     for name in os.listdir(ROOT):
         if name.endswith(".py"):
@@ -157,6 +157,7 @@ def test_the_version_is_that_of_the_modules_sources(tmp_path):
     assert cache.digest_of_sources(ROOT) == cache.digest_of_sources(tmp_path)
     for name, counts in (
         ("lab/plots.py", False),
+        ("examples/aloha.py", True),
         ("reproduce/stages.py", False),
         ("hardware.py", False),
         ("recap.py", True),
