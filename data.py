@@ -23,6 +23,7 @@ import torch
 from sim_tasks import questions
 from sim_tasks.cameras import cameras as render
 from sim_tasks.errors import UserError
+from sim_tasks.scene import absolute_entries
 from sim_tasks.task import Task
 
 SOURCES = ("demonstration", "autonomous", "corrected")
@@ -156,16 +157,12 @@ def interface_of(task, cameras=()):
         images["cameras"] = tuple(cameras)
         if cameras[0] in seen:
             images["image"] = seen[cameras[0]].shape[1]
-    absolute = task.absolute
-    if absolute is None:
-        arm = task.action_dim // task.n_arms
-        absolute = range(arm - 1, task.action_dim, arm)  # the last of each arm
     return Interface(
         state_dim=seen["state"].shape[1], action_dim=task.action_dim, hz=task.hz,
         words=tuple(word for word in task.words if word not in WORDS),
         prompt_length=task.prompt_length, subtask_length=task.subtask_length,
         keypoints=seen["keypoints"].shape[1:] if "keypoints" in seen else (),
-        near=tuple(task.near), n_arms=task.n_arms, absolute=tuple(absolute),
+        near=tuple(task.near), n_arms=task.n_arms, absolute=absolute_entries(task),
         state_mean=tuple(task.state_mean), state_std=tuple(task.state_std), **images,
     )  # fmt: skip
 

@@ -31,12 +31,10 @@ def imitate(run):
     D = data_of(run.out, s.iterations)
     values = predict_values(network_of(run.out, f"V_{s.iterations}"), D)
     positive = np.concatenate(label(values, D, s, s.iterations))  # (M,)
-    first = load_dataset(run.path("D_0.npz"))
-    data = {name: (D, None) for name in IMITATION}
-    data["SFT, as many steps"] = (first, None)
-    data["positives only"] = (D, positive)
+    D_0 = load_dataset(run.path("D_0.npz"))
+    data = zip(IMITATION, ((D_0, None), (D, None), (D, positive)), strict=True)
     pi_pre = network_of(run.out, "pi_pre")
-    for name, (episodes, drawn) in data.items():
+    for name, (episodes, drawn) in data:
         train = partial(train_policy, drawn=drawn)
         begin = copy.deepcopy(pi_pre)
         I = all_positive(episodes)

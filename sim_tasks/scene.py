@@ -142,7 +142,7 @@ class Operator:
         n_stages = len(task.subtasks)
         n_cares = -(-task.max_steps // CARE_STEPS)
         self.skill = skill
-        self.absolute = absolute_entries(task)
+        self.relative = ~np.isin(range(task.action_dim), absolute_entries(task))
         self.pace = np.empty((world.n, n_stages))
         self.careless = np.empty((world.n, n_cares), bool)
         self.error = np.empty((world.n, n_cares, task.action_dim))
@@ -172,7 +172,7 @@ class Operator:
         t = np.minimum(world.t, world.spec.max_steps - 1)
         stage = np.minimum(world.stage, len(world.spec.subtasks) - 1)
         state = world.observe()["state"].astype(float)
-        relative = ~self.absolute
+        relative = self.relative
         here = np.zeros_like(wanted)
         here[:, relative] = state[:, np.flatnonzero(relative)]
         # Careless: beside the target, with a loose grip.
@@ -193,12 +193,11 @@ class Operator:
         return actions
 
 def absolute_entries(task):
-    """Which entries of an action are no targets for the state's, bool (action_dim,)."""
-    absolute = np.zeros(task.action_dim, bool)
+    """Which entries of an action are no targets for the state's numbers, a tuple of indices."""
+    if task.absolute is not None:
+        return tuple(task.absolute)
     arm = task.action_dim // task.n_arms
-    named = range(arm - 1, task.action_dim, arm) if task.absolute is None else task.absolute
-    absolute[list(named)] = True
-    return absolute
+    return tuple(range(arm - 1, task.action_dim, arm))  # the last of each arm
 
 class Coach:
     """An expert who watches a policy: takes over when a stage falls or stalls (Sec. V-D).

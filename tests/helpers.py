@@ -10,6 +10,7 @@ from data import Episode, interface_of
 from policy import ETA_MAX, VLA, PolicyConfig
 from sim_tasks import questions
 from sim_tasks.arms import KEYPOINT_DIM, N_KEYPOINTS, Item
+from sim_tasks.cameras import cameras as photograph
 from value import ValueConfig, ValueFunction
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
@@ -68,6 +69,24 @@ def pictured(T, seed):
     pairs = questions.questions(T, seed)
     scenes = {name: pairs[name] for name in ("state", "keypoints")}
     return replace(episode(T, seed=seed), observations=scenes)
+
+def asked(n, seed=0, cameras=()):
+    """n questions about scenes as tensors: observation, question ids (n, 5), answer ids (n, 2)."""
+    pairs = questions.questions(n, seed)
+    seen = {"state": pairs["state"], "keypoints": pairs["keypoints"]}
+    if cameras:
+        seen = {"state": pairs["state"]} | {
+            name: x for name, x in photograph(**seen).items() if name in cameras
+        }
+
+    def ids(texts, length):
+        return torch.tensor([encode(text, length) for text in texts.tolist()])
+
+    return (
+        {key: torch.as_tensor(x) for key, x in seen.items()},
+        ids(pairs["question"], PROMPT_LENGTH),
+        ids(pairs["answer"], SUBTASK_LENGTH),
+    )
 
 def described(T, metadata, seed, prompt="fold collar up", **more):
     """An episode with metadata s."""

@@ -18,6 +18,7 @@ from helpers import (
     TINY_POLICY,
     TOYS,
     VOCABULARY,
+    asked,
     encode,
     make_batch,
     make_draws,
@@ -30,10 +31,8 @@ from policy import ETA_MAX, FLOW_WEIGHTS, VLA, ActionTokenizer, PolicyConfig, dc
 from policy import draw_noise, flow_matching_loss, guided, integrate, likelihood_bound, noised
 from policy import predict_subtask, sample_actions
 from recap import answer_loss
-from sim_tasks import questions
 from sim_tasks.arms import KEYPOINT_DIM, N_KEYPOINTS
 from sim_tasks.cameras import CAMERAS
-from sim_tasks.cameras import cameras as photograph
 
 GRIPPERS = [2, 5]
 JOINTS = [0, 1, 3, 4]
@@ -888,27 +887,6 @@ def test_flow_weights_are_those_of_the_paper():
 
 # ---------------------------------------------------------------- images, and questions about them
 
-def asked(n, cameras=(), seed=0):
-    """n questions about scenes: observation (of `cameras`, or keypoints), and ids.
-
-    The question's are (n, 5), the answer's (n, 2).
-    """
-    pairs = questions.questions(n, seed)
-    seen = {"state": pairs["state"].astype(float), "keypoints": pairs["keypoints"].astype(float)}
-    if cameras:
-        seen = {"state": seen["state"]} | {
-            name: x for name, x in photograph(**seen).items() if name in cameras
-        }
-
-    def ids(texts, length):
-        return torch.tensor([encode(text, length) for text in texts.tolist()])
-
-    return (
-        {key: torch.as_tensor(x) for key, x in seen.items()},
-        ids(pairs["question"], PROMPT_LENGTH),
-        ids(pairs["answer"], SUBTASK_LENGTH),
-    )
-
 def single(batch):
     """In single precision: that is what images become."""
     return {key: x.float() if x.dtype == torch.float64 else x for key, x in batch.items()}
@@ -918,7 +896,7 @@ def test_the_policy_reads_images_of_every_camera_that_it_has():
     policy = make_policy(replace(TINY_POLICY, interface=seen_by("base", "right_wrist"))).float()
     # 18 patches, state, 5 words, ...
     assert (policy.at_subtask, policy.at_indicator, policy.at_action) == (24, 27, 29)
-    seen, _, _ = asked(5, CAMERAS)
+    seen, _, _ = asked(5, cameras=CAMERAS)
     batch = single(
         {key: x for key, x in make_batch(make_policy()).items() if key != "keypoints"} | seen
     )
@@ -960,7 +938,7 @@ def test_the_policy_reads_images_of_every_camera_that_it_has():
 def test_the_sequence_fills_all_positions(config):
     """A training sequence uses every position once: none is missing, none is idle."""
     policy = make_policy(config).float()
-    batch = single(make_batch(make_policy()) | asked(5, config.interface.cameras)[0])
+    batch = single(make_batch(make_policy()) | asked(5, cameras=config.interface.cameras)[0])
     hidden = policy.hidden_states(
         batch, batch["prompt"], batch["subtask"], batch["positive"], batch["omit"], batch["tokens"]
     )
@@ -973,6 +951,7 @@ def test_answers_are_subtasks_without_an_indicator():
     """
     policy = make_policy()
     seen, question, answer = asked(6)
+    seen = {name: x.double() for name, x in seen.items()}
     logits = policy.answer_logits(seen, question, answer)
     for i in range(6):
         one = rows(seen, slice(i, i + 1)) | {
@@ -997,7 +976,7 @@ def test_answers_are_subtasks_without_an_indicator():
 
 @pytest.mark.parametrize("cameras", [(), ("base", "left_wrist")])
 def test_the_policy_learns_to_answer_questions(cameras):
-    seen, question, answer = asked(24, cameras)
+    seen, question, answer = asked(24, cameras=cameras)
     config = replace(TINY_POLICY, width=32, layers=1, interface=seen_by(*cameras))
     policy = make_policy(config).float()
     seen, losses = single(seen), []

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import PROMPT_LENGTH, STATE_DIM, SUBTASK_LENGTH, TOYS, VOCABULARY, encode, seen_by
+from helpers import PROMPT_LENGTH, STATE_DIM, TOYS, VOCABULARY, asked, encode, seen_by
 from recap import answer_loss
-from sim_tasks import questions
 from sim_tasks.arms import KEYPOINT_DIM, N_KEYPOINTS
 from sim_tasks.cameras import CAMERAS
-from sim_tasks.cameras import cameras as photograph
 from value import ValueConfig, ValueFunction, discretize, expected_value, support, value_loss
 
 TINY = ValueConfig(TOYS, width=16, layers=1, heads=2)
@@ -242,24 +240,6 @@ def test_value_of_a_chain_matches_dynamic_programming():
     )
 
 # ---------------------------------------------------------------- images, and questions about them
-
-def asked(n, seed=0, cameras=()):
-    """n questions about scenes as tensors: observation, question ids (n, 5), answer ids (n, 2)."""
-    pairs = questions.questions(n, seed)
-    seen = {"state": pairs["state"], "keypoints": pairs["keypoints"]}
-    if cameras:
-        seen = {"state": pairs["state"]} | {
-            name: x for name, x in photograph(**seen).items() if name in cameras
-        }
-
-    def ids(texts, length):
-        return torch.tensor([encode(text, length) for text in texts.tolist()])
-
-    return (
-        {key: torch.as_tensor(x) for key, x in seen.items()},
-        ids(pairs["question"], PROMPT_LENGTH),
-        ids(pairs["answer"], SUBTASK_LENGTH),
-    )
 
 def test_value_reads_images_of_every_camera_that_it_has():
     observation, prompt, _ = asked(3, cameras=CAMERAS)
