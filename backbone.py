@@ -13,26 +13,25 @@ Deviations (docs/DEVIATIONS.md): 1 sizes, 2 words, 7 no VLM, keypoints.
 from collections import namedtuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 NEAR = 0.1  # tanh(x / NEAR) spreads out what is almost 0
 
 def attend(q, k, v, heads, bias=None):
-    """Multi-head attention, written out; F.scaled_dot_product_attention computes the same.
+    """Multi-head attention: softmax(q kᵀ / √head_width + bias) v, in each head by itself.
 
     q: (B, S, width).  k, v: (B, S2, width).  Returns (B, S, width).
     bias: broadcastable to (B, heads, S, S2), added to the scores; None: all see all.
     """
-    B, S, width = q.shape
-    head_width = width // heads
-    q = q.unflatten(-1, (heads, head_width)).transpose(1, 2)  # (B, heads, S, head_width)
-    k = k.unflatten(-1, (heads, head_width)).transpose(1, 2)  # (B, heads, S2, head_width)
-    v = v.unflatten(-1, (heads, head_width)).transpose(1, 2)
-    scores = q @ k.transpose(-1, -2) * head_width**-0.5  # (B, heads, S, S2)
+    q = q.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, heads, S, head_width)
+    k = k.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, heads, S2, head_width)
+    v = v.unflatten(-1, (heads, -1)).transpose(1, 2)
     if bias is not None:
-        scores = scores + bias
-    mixed = scores.softmax(-1) @ v  # (B, heads, S, head_width)
-    return mixed.transpose(1, 2).reshape(B, S, width)
+        bias = bias.to(q.dtype)  # of another precision, torch 2.13 adds it wrongly
+    # One operation, which never holds all scores; tests/test_backbone.py writes it out.
+    mixed = F.scaled_dot_product_attention(q, k, v, bias)  # (B, heads, S, head_width)
+    return mixed.transpose(1, 2).flatten(2)  # (B, S, width)
 
 def mlp(n_in, hidden, n_out):
     """Two linear layers with a GELU between them."""
@@ -50,10 +49,13 @@ class Block(nn.Module):
         self.out = nn.Linear(width, width)
         self.mlp = mlp(width, 2 * width, width)
 
-    def forward(self, x, bias):
-        """x: (B, S, width).  bias: as in `attend`.  Returns (B, S, width)."""
+    def forward(self, x, bias, first=0):
+        """x: (B, S, width).  bias: as in `attend`.
+
+        Returns (B, S - first, width): the tokens from `first` on, which see all S.
+        """
         q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
-        x = x + self.out(attend(q, k, v, self.heads, bias))
+        x = x[:, first:] + self.out(attend(q[:, first:], k, v, self.heads, bias))
         return x + self.mlp(self.norm2(x))
 
 Hidden = namedtuple("Hidden", "inputs output")
@@ -109,17 +111,24 @@ class Backbone(nn.Module):
             keypoints = torch.cat([keypoints, near], dim=-1)
         return torch.cat([self.keypoint(keypoints), state], dim=1)  # (B, P + 1, width)
 
-    def forward(self, tokens, bias):
+    def forward(self, tokens, bias, first=0):
         """tokens: (B, S, width).  bias: as in `attend`; who sees whom is the caller's choice.
 
-        Returns `Hidden`: what went into each layer, a list of (B, S, width); the normalised output.
+        first: the output is wanted from this token on: the last layer computes no more of it.
+        None: only the inputs are, and the last layer is not run.
+        Returns `Hidden`: what went into each layer, a list of (B, S, width); the normalised output,
+        (B, S - first, width), or None.
         """
         x = tokens + self.position[: tokens.shape[1]]
-        inputs = []
-        for block in self.blocks:
-            inputs.append(x)
+        inputs = [x]
+        for block in self.blocks[:-1]:
             x = block(x, bias)
-        return Hidden(inputs, self.norm(x))
+            inputs.append(x)
+        if first is None:
+            return Hidden(inputs, None)
+        if bias is not None:
+            bias = bias[..., first:, :]
+        return Hidden(inputs, self.norm(self.blocks[-1](x, bias, first)))
 
 def patches_of(images, patch):
     """C images (B, side, side, 3), uint8 → patches (B, C*p*p, patch*patch*3), p = side / patch."""

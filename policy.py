@@ -175,14 +175,15 @@ class Expert(nn.Module):
         """What the last layer puts out, â or f, for several draws of (ω, η) per prefix.
 
         The prefix is the expensive part: it is read once, and all draws of a sample share it.
-        context: of `context`, for B prefixes of P tokens.  omitted_bias: (B, 1, 1, P), 0 or -inf.
+        context: of `context`, for B prefixes of P tokens.
+        omitted_bias: 0 or -inf, (B, 1, n_draws, P), or (B, 1, 1, P) for all draws alike.
         a_eta, and what is returned: (B, n_draws, H, action_dim).  eta: (B, n_draws).
         """
         B, n_draws, H, _ = a_eta.shape
         n_arms = self.n_arms
         n_own = n_draws * n_arms  # tokens of its own
         # One token per draw and arm: the arm's chunk, and η in sines and cosines.
-        arms = a_eta.view(B, n_draws, H, n_arms, -1).transpose(2, 3)
+        arms = a_eta.reshape(B, n_draws, H, n_arms, -1).transpose(2, 3)
         arms = arms.reshape(B, n_draws, n_arms, -1)  # (B, n_draws, n_arms, H * arm_dim)
         phase = eta[..., None] * self.frequency  # (B, n_draws, 6)
         time = torch.cat([phase.sin(), phase.cos()], -1)[:, :, None].expand(-1, -1, n_arms, -1)
@@ -191,8 +192,9 @@ class Expert(nn.Module):
         # All see the prefix.  The arms of a draw see one another, other draws do not.
         draw = torch.arange(n_own, device=x.device) // n_arms  # 0 0 1 1 2 2 ...
         others = torch.zeros(n_own, n_own, device=x.device)
-        others = others.masked_fill(draw[:, None] != draw, float("-inf")).expand(B, 1, -1, -1)
-        bias = torch.cat([omitted_bias.expand(-1, -1, n_own, -1), others], -1)
+        others = others.masked_fill(draw[:, None] != draw, -torch.inf).expand(B, 1, -1, -1)
+        omitted_bias = omitted_bias.expand(-1, -1, n_draws, -1).repeat_interleave(n_arms, 2)
+        bias = torch.cat([omitted_bias, others], -1)  # (B, 1, n_own, P + n_own)
         for layer, (context_k, context_v) in zip(self.layers, context):
             q, k, v = layer["qkv"](layer["norm1"](x)).chunk(3, dim=-1)
             k = torch.cat([context_k, k], dim=1)  # (B, P + n_own, width)
@@ -259,12 +261,16 @@ class VLA(nn.Module):
 
     # ---- the backbone's pass
 
-    def hidden_states(self, observation, prompt, subtask, positive, omit, action_tokens=None):
+    def hidden_states(
+        self, observation, prompt, subtask, positive, omit, action_tokens=None, read=True
+    ):
         """Hidden states of the whole sequence, or of the part before "action:".
 
         observation: as `Backbone.embed_observation`.  prompt, subtask: ids (B, their length).
         positive, omit: bool (B,), I_t and whether it is left out.  action_tokens: bins, or None.
-        Returns `Hidden`: what went into the layers, and the output, (B, S, width) each.
+        read: False where the output is not wanted, which is the half of the work.
+        Returns `Hidden`: what went into each layer, (B, S, width); the output from "subtask:" on,
+        (B, S - at_subtask, width), or None.
         """
         like = prompt[:, :1]  # ids (B, 1)
         sign = torch.where(positive, WORDS.index("positive"), WORDS.index("negative"))[:, None]
@@ -277,20 +283,26 @@ class VLA(nn.Module):
         seen = self.backbone.embed_observation(observation)  # (B, n, width)
         tokens = torch.cat([seen, text], dim=1)  # (B, S, width)
         S = tokens.shape[1]
-        return self.backbone(tokens, self.mask[:S, :S] + self._omitted(omit, S))
+        bias = self.mask[:S, :S] + self._omitted(omit, S)  # (B, 1, S, S)
+        return self.backbone(tokens, bias, self.at_subtask if read else None)
 
     def _omitted(self, omit, S):
-        """-inf on the indicator where it is left out, (B, 1, 1, S): all else keeps its place."""
-        bias = torch.zeros(len(omit), 1, 1, S, device=omit.device)
-        bias[omit, :, :, self.at_indicator : self.at_action] = float("-inf")
-        return bias
+        """-inf on the indicator where it is left out: all else keeps its place.
+
+        omit: bool (B,), or (B, n).  Returns (B, 1, n, S), n = 1 for the former.
+        """
+        omit = omit.view(len(omit), 1, -1, 1)
+        at = torch.arange(S, device=omit.device)
+        indicator = (at >= self.at_indicator) & (at < self.at_action)  # (S,)
+        left_out = omit & indicator  # (B, 1, n, S)
+        return torch.zeros(left_out.shape, device=omit.device).masked_fill(left_out, -torch.inf)
 
     # ---- the three factors of Eq. 6
 
     def subtask_logits(self, hidden):
         """log π_θ(ℓ̂ | o_t, ℓ), unnormalised, (B, subtask_length, n_tokens).  No I_t is seen."""
-        at = self.at_subtask  # read at "subtask:" and at all words of ℓ̂ but the last
-        return self.text_head(hidden.output[:, at : at + self.config.interface.subtask_length])
+        # Read at "subtask:", where the output begins, and at all words of ℓ̂ but the last.
+        return self.text_head(hidden.output[:, : self.config.interface.subtask_length])
 
     def answer_logits(self, observation, question, answer):
         """Co-training (Sec. V-A): a question for the prompt, an answer for the subtask, ids."""
@@ -299,10 +311,14 @@ class VLA(nn.Module):
 
     def action_logits(self, hidden):
         """log π_θ(a^ℓ | I_t, o_t, ℓ, ℓ̂), unnormalised: (B, n_action_tokens, n_tokens)."""
-        return self.text_head(hidden.output[:, self.at_action :])
+        return self.text_head(hidden.output[:, self.at_action - self.at_subtask :])
 
     def context(self, hidden, omit):
-        """What the expert reads: all before "action:".  KI: no gradient flows back from it."""
+        """What the expert reads: all before "action:".  KI: no gradient flows back from it.
+
+        omit: bool (B,), or (B, n_draws).  Of what is read, only the indicator itself depends on
+        the indicator: with and without it are two masks over one context.
+        """
         seen = [h[:, : self.at_action] for h in hidden.inputs]
         if self.config.insulation:
             seen = [h.detach() for h in seen]
@@ -325,11 +341,8 @@ class VLA(nn.Module):
         """
         names = ("prompt", "subtask", "positive", "omit", "tokens")
         hidden = self.hidden_states(batch, *[batch[name] for name in names])
-        # cross_entropy wants the classes in the second axis: (B, n_tokens, words) → (B, words).
-        logits = self.subtask_logits(hidden).transpose(1, 2)
-        words = F.cross_entropy(logits, batch["subtask"], reduction="none")
-        logits = self.action_logits(hidden).transpose(1, 2)
-        tokens = F.cross_entropy(logits, batch["tokens"] + self.n_words, reduction="none")
+        words = cross_entropy(self.subtask_logits(hidden), batch["subtask"])  # (B,)
+        tokens = cross_entropy(self.action_logits(hidden), batch["tokens"] + self.n_words)
         # Every draw is a sample of its own here: (B, n_draws, ...) → (N, ...).
         B, n_draws = eta.shape
         chunk = batch["chunk"].repeat_interleave(n_draws, 0)
@@ -339,7 +352,12 @@ class VLA(nn.Module):
         f = self.field(self.context(hidden, batch["omit"]), a_eta, eta).flatten(0, 1)
         alpha = None if weight is None else weight(flat_eta)
         flow = flow_matching_loss(f, chunk, flat_omega, flat_eta, alpha).view(B, n_draws)
-        return {"subtask": words.sum(1), "tokens": tokens.sum(1), "flow": flow}
+        return {"subtask": words, "tokens": tokens, "flow": flow}
+
+def cross_entropy(logits, ids):
+    """-log p(ids), summed over a text.  logits: (B, words, n_tokens).  ids: (B, words).  (B,)."""
+    loss = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")  # (B * words,)
+    return loss.view_as(ids).sum(1)
 
 def likelihood_bound(policy, batch: dict, omega: Tensor, eta: Tensor, alpha=None) -> tuple:
     """Eq. 9: log π_θ(a, a^ℓ | I_t, o_t, ℓ, ℓ̂) ≥ E[log p(a^ℓ) - α_η ‖ω - a - f‖²], per sample.
@@ -388,15 +406,15 @@ def sample_actions(
     B = len(prompt)
     if omega is None:
         omega = torch.randn(B, *policy.mean.shape, device=prompt.device)
-    # The branches that we need, side by side in one batch: without the indicator, and with it.
-    omit_of = [True, False]
+    # The branches that we need, as draws of one sample: without the indicator, and with it.
+    omit = [True, False]
     if beta in (0, 1):
-        omit_of = [beta == 0 or indicator is None]
-    n = len(omit_of)
-    omit = torch.tensor(omit_of, device=prompt.device).repeat_interleave(B)  # (n*B,)
-    positive = torch.full((n * B,), bool(indicator), device=prompt.device)
-    seen = {name: torch.cat([x] * n) for name, x in observation.items()}  # (n*B, ...)
-    hidden = policy.hidden_states(seen, prompt.repeat(n, 1), subtask.repeat(n, 1), positive, omit)
+        omit = [beta == 0 or indicator is None]
+    n = len(omit)
+    omit = torch.tensor(omit, device=prompt.device).repeat(B, 1)  # (B, n)
+    positive = torch.full((B,), bool(indicator), device=prompt.device)
+    shown = torch.zeros_like(positive)  # what the expert does not see is masked for it alone
+    hidden = policy.hidden_states(observation, prompt, subtask, positive, shown, read=False)
     context = policy.context(hidden, omit)
     known = 0 if frozen is None else frozen.shape[1]
     if known > 0:
@@ -408,13 +426,12 @@ def sample_actions(
         if known > 0:
             # Inpainting: the network sees the known actions, noised to this step's η.
             a = torch.cat([noised(begin, omega[:, :known], eta), a[:, known:]], dim=1)
-        many_a = torch.cat([a] * n)[:, None]  # (n*B, 1, H, action_dim)
-        many_eta = torch.cat([eta] * n)[:, None]
-        branches = policy.field(context, many_a, many_eta)[:, 0]  # (n*B, H, action_dim)
+        many_a = a[:, None].expand(-1, n, -1, -1)  # (B, n, H, action_dim)
+        branches = policy.field(context, many_a, eta[:, None].expand(-1, n))
         if n == 1:
-            return branches
+            return branches[:, 0]
         # Eq. 13, on velocities and in every step: finished chunks are something else.
-        return guided(branches[:B], branches[B:], beta)
+        return guided(branches[:, 0], branches[:, 1], beta)
 
     chunk = policy.denormalize(integrate(f, omega, steps), observation["state"])
     return chunk if known == 0 else torch.cat([frozen, chunk[:, known:]], dim=1)

@@ -91,7 +91,8 @@ class ValueFunction(nn.Module):
         seen = self.backbone.embed_observation(observation)  # (B, n, width)
         tokens = torch.cat([seen, text], dim=1)  # (B, n + L + 1, width)
         # No mask: nothing is generated, so all may see one another.
-        return self.backbone(tokens, None).output[:, -1]
+        last = tokens.shape[1] - 1
+        return self.backbone(tokens, None, last).output[:, 0]  # (B, 1, width) -> (B, width)
 
 # ---------------------------------------------------------------- V over episodes
 
