@@ -586,9 +586,12 @@ def test_the_sequence_is_that_of_figure_3():
     for i in range(5):
         gone = INDICATOR if batch["omit"][i] else []
         inputs, output = by_hand(policy, rows(batch, slice(i, i + 1)), gone)
-        kept = [p for p in range(hidden[1].shape[1]) if p not in gone]
-        for ours, theirs in zip([*hidden[0], hidden[1]], [*inputs, output]):
+        kept = [p for p in range(len(policy.mask)) if p not in gone]
+        for ours, theirs in zip(hidden.inputs, inputs, strict=True):
             torch.testing.assert_close(ours[i : i + 1, kept], theirs)
+        # The output begins at "subtask:".
+        text = [p - PREFIX for p in kept if p >= PREFIX]
+        torch.testing.assert_close(hidden.output[i : i + 1, text], output[:, PREFIX:])
 
 def test_the_expert_reads_up_to_the_indicator():
     """f equals that of an expert given only those hidden states: nothing of the action tokens, no
@@ -690,9 +693,10 @@ def test_the_prefix_is_bidirectional_and_sees_no_text():
     policy, batch = make_policy(), make_batch(make_policy())
 
     def output(b):
+        """What goes into the last layer, (B, S, width): the first layer's output."""
         return policy.hidden_states(
             b, b["prompt"], b["subtask"], b["positive"], b["omit"], b["tokens"]
-        )[1]
+        ).inputs[-1]
 
     base = output(batch)
     keypoints = batch["keypoints"].clone()
@@ -942,8 +946,10 @@ def test_the_sequence_fills_all_positions(config):
     hidden = policy.hidden_states(
         batch, batch["prompt"], batch["subtask"], batch["positive"], batch["omit"], batch["tokens"]
     )
-    assert hidden[1].shape[1] == len(policy.backbone.position) == len(policy.mask)
-    assert hidden[1].shape[1] - policy.at_action == policy.n_action_tokens
+    S = hidden.inputs[0].shape[1]
+    assert S == len(policy.backbone.position) == len(policy.mask)
+    assert S - policy.at_action == policy.n_action_tokens
+    assert hidden.output.shape[1] == S - policy.at_subtask
 
 def test_answers_are_subtasks_without_an_indicator():
     """The question in the prompt's place, the answer in the subtask's: equal to a sequence laid
