@@ -95,10 +95,12 @@ def new_policy(s: Settings, **size) -> VLA:
 
 # ---------------------------------------------------------------- training: Eqs. 1 and 3
 
-def train_value(value: ValueFunction, D: list, s: Settings, n_steps: int) -> ValueFunction:
+def train_value(
+    value: ValueFunction, D: list, s: Settings, n_steps: int, watch=None
+) -> ValueFunction:
     """Minimise Eq. 1 over the steps of D, each drawn as often (as in its sum over t).
 
-    value: trained in place.  D: a list of episodes.  n_steps: gradient steps.
+    value: trained in place.  D: episodes.  n_steps: gradient steps.  watch: of `optimise`.
     """
     D = [e for e in D if s.value_on_corrections or e.source != "corrected"]
     interface = value.config.interface
@@ -118,7 +120,7 @@ def train_value(value: ValueFunction, D: list, s: Settings, n_steps: int) -> Val
             loss = loss + s.web * answer_loss(value, draw_questions())
         return loss
 
-    return optimise(value.to(s.device), draw_loss, n_steps, s.value_learning_rate, "value")
+    return optimise(value.to(s.device), draw_loss, n_steps, s.value_learning_rate, "value", watch)
 
 def eq3_loss(policy: VLA, batch: dict, omega, eta, tokens=1.0, weight=None) -> torch.Tensor:
     """Eq. 3 by way of Eq. 4: subtask + tokens * action tokens + 10 * flow, means over the batch.
@@ -134,14 +136,14 @@ def eq3_loss(policy: VLA, batch: dict, omega, eta, tokens=1.0, weight=None) -> t
     # factor: the 10 brings both gradients to one size for the clipping that they share.
     return terms["subtask"].mean() + tokens * terms["tokens"].mean() + 10 * terms["flow"].mean()
 
-def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None) -> VLA:
+def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None, watch=None) -> VLA:
     """Minimise Eq. 3 over the steps of D, with I_t left out at random.
 
     policy: trained in place.  D: a list of episodes.  n_steps: gradient steps.
     I: a list of bool (T,), one array per episode; None: the indicator is never shown.
     loss: callable (policy, batch, omega, eta) -> scalar; None is `eq3_loss`.
     columns: {name: (M,)}, what a baseline's loss needs besides in its batch.
-    drawn: bool (M,), the steps to draw from; None: all.
+    drawn: bool (M,), the steps to draw from; None: all.  watch: of `optimise`.
     """
     if loss is None:
         weight = FLOW_WEIGHTS[s.flow_weight]
@@ -182,17 +184,18 @@ def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None) 
             total = total + s.web * answer_loss(policy, draw_questions())
         return total
 
-    return optimise(policy, draw_loss, n_steps, rate, "policy")
+    return optimise(policy, draw_loss, n_steps, rate, "policy", watch)
 
 def answer_loss(network, web):
     """Co-training (Secs. V-A, V-C): cross-entropy of the answers to web questions.  A scalar."""
     logits = network.answer_logits(web, web["question"], web["answer"])  # (n, 2, n_words)
     return F.cross_entropy(logits.flatten(0, 1), web["answer"].flatten())  # (n*2, n_words), (n*2,)
 
-def optimise(network, draw_loss, n_steps, learning_rate, name):
+def optimise(network, draw_loss, n_steps, learning_rate, name, watch=None):
     """AdamW, a short warm-up, a cosine to zero: one loop for V, π and the baselines.
 
     draw_loss: draws a batch and returns its loss, a scalar.  name: for messages.
+    watch: callable (steps done, loss, gradient norm), means since its last call; None: a bar.
     Trains in place.  Returns the network, in eval mode.
     """
     fused = next(network.parameters()).device.type != "mps"  # not in every release on mps
@@ -206,7 +209,10 @@ def optimise(network, draw_loss, n_steps, learning_rate, name):
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     network.train()
-    progress = tqdm(range(n_steps), desc=name, leave=False, disable=None, mininterval=0.5)
+    hidden = None if watch is None else True  # None: where there is no terminal
+    progress = tqdm(range(n_steps), desc=name, leave=False, disable=hidden, mininterval=0.5)
+    often = max(1, min(50, n_steps // 40))  # a device would have to wait in every step
+    seen = []
     for i in progress:
         loss = draw_loss()
         optimizer.zero_grad(set_to_none=True)
@@ -217,8 +223,13 @@ def optimise(network, draw_loss, n_steps, learning_rate, name):
             raise UserError(f"{message} (a smaller learning rate?)")
         optimizer.step()
         schedule.step()
-        if i % 50 == 0:
-            progress.set_postfix(loss=f"{loss.item():.3f}")
+        seen.append(torch.stack([loss.detach(), norm]))
+        if (i + 1) % often == 0 or i + 1 == n_steps:
+            mean_loss, mean_norm = torch.stack(seen).mean(0).tolist()
+            seen.clear()
+            progress.set_postfix(loss=f"{mean_loss:.3f}")
+            if watch is not None:
+                watch(i + 1, mean_loss, mean_norm)
     return network.eval()
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def first_losses(monkeypatch):
     """A list to which every training adds the loss of its first batch, in the place of training."""
     found = []
 
-    def optimise(network, draw_loss, n_steps, learning_rate, name):
+    def optimise(network, draw_loss, n_steps, learning_rate, name, watch):
         found.append(draw_loss().item())
         return network.eval()
 
@@ -388,12 +388,30 @@ def test_a_diverging_training_stops_before_it_ruins_the_weights():
         recap.optimise(network, lambda: network.weight.sum() * float("nan"), 3, 1e-3, "policy")
     assert torch.isfinite(network.weight).all()
 
+@pytest.mark.parametrize("n_steps, calls", [(3, 3), (100, 50), (2100, 42)])
+def test_whoever_watches_a_training_is_told_the_means_of_all_its_steps(n_steps, calls):
+    """The loss of step i is i + 0 * w, and its gradient norm 2 i, before it is clipped."""
+    network = torch.nn.Linear(1, 1, bias=False).double()
+    steps = iter(range(n_steps))
+    told = []
+
+    def draw_loss():
+        i = next(steps)
+        return i + 2 * i * (network.weight - network.weight.detach()).sum()
+
+    recap.optimise(network, draw_loss, n_steps, 0.01, "policy", lambda *x: told.append(x))
+    each = n_steps // calls
+    assert [n for n, _, _ in told] == list(range(each, n_steps + 1, each))
+    for n, loss, norm in told:
+        mean = n - 1 - (each - 1) / 2
+        assert (loss, norm) == pytest.approx((mean, 2 * mean))
+
 @pytest.mark.parametrize("fitted", [False, True])
 def test_pre_training_and_fine_tuning_have_each_its_learning_rate(monkeypatch, fitted):
     """And V its own: what reaches the optimiser."""
     asked = []
 
-    def optimise(network, draw_loss, n_steps, learning_rate, name):
+    def optimise(network, draw_loss, n_steps, learning_rate, name, watch):
         asked.append((n_steps, learning_rate, name))
         return network
 
