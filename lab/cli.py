@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 import torch
 
 from data import UserError
+from lab.aside import aside
 from lab.files import BadFile, claim, read_json
 from lab.given import datasets, read, settle
 from lab.pictures import draw_pictures
@@ -186,9 +187,10 @@ def main(recap, supervised, read_lerobot, argv=None):
         run = open_run(args, read_lerobot)
         opened.append(run)
         torch.set_num_threads(1)  # products this small gain nothing from a second core
-        if run.settings.supervised:
-            supervised(run.settings, run.keep)
-        recap(run.settings, run.keep)
+        with aside(run) as run:  # but measuring beside the training does
+            if run.settings.supervised:
+                supervised(run.settings, run.keep)
+            recap(run.settings, run.keep)
         finish(run)
 
     def hint():

@@ -99,7 +99,7 @@ class Run:
         s = self.settings
         kind, _, number = name.partition("_")
         if name == "D_demo" and not self.given:
-            self.add_stage(evaluate_demonstrations(s))
+            self.add_stage(self.json("eval_demonstrations", lambda: evaluate_demonstrations(s)))
         elif name == "V_pre":
             # As many as are held out; those of the station's own robot come first in D_demo.
             trained_on = [e for e in arguments[1] if e.task == s.target.name][: s.demonstrations]

@@ -9,7 +9,7 @@ from recap import new_value, train_value
 from reproduce import plots
 from reproduce.cache import folder_of, make_runs, metrics_of, opened, sized
 from reproduce.statistics import gain, plus_minus, row_of, spread, table
-from reproduce.workers import workers
+from lab.workers import workers
 from settings import Settings
 
 def asked(words):

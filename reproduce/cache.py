@@ -21,7 +21,7 @@ import recap
 from lab.cli import TINY
 from lab.files import load_dataset, load_network, read_json, shortest, write_atomically, write_text
 from lab.run import Run
-from reproduce.workers import workers
+from lab.workers import workers
 from settings import Settings
 
 CACHE = "runs/cache"

@@ -12,7 +12,7 @@ from reproduce.cache import CACHE, data_of, digest, folder_of, make_runs, metric
 from reproduce.options import ALL_TASKS, UsageError
 from reproduce.stages import settings_for
 from reproduce.statistics import row_of, table
-from reproduce.workers import workers
+from lab.workers import workers
 from settings import Settings
 from value import predict_values
 

@@ -2,12 +2,12 @@
 
 Against PyTorch's own and brute force.
 """
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import sim_tasks
@@ -281,7 +281,9 @@ def test_what_is_near_comes_from_the_columns_that_the_task_names():
 @pytest.mark.parametrize(
     "heads, S, T, masked", [(1, 5, 5, False), (2, 5, 5, True), (4, 3, 7, True), (3, 4, 6, False)]
 )
-def test_attend_equals_pytorch(heads, S, T, masked):
+@pytest.mark.parametrize("precise_bias", [True, False])
+def test_attend_equals_its_formula(heads, S, T, masked, precise_bias):
+    """softmax(q kᵀ / √d + bias) v, written out head by head."""
     g = torch.Generator().manual_seed(S + T)
     B, D = 2, 12
     q, k, v = (torch.randn(B, n, D, generator=g).double() for n in (S, T, T))
@@ -290,20 +292,40 @@ def test_attend_equals_pytorch(heads, S, T, masked):
         hidden = torch.rand(B, 1, S, T, generator=g) < 0.4
         # a row sees something
         hidden[..., 0] = False
-        bias = torch.zeros(B, 1, S, T).double().masked_fill(hidden, float("-inf"))
-
-    def split(x):
-        return x.reshape(B, -1, heads, D // heads).transpose(1, 2)
-
-    expected = F.scaled_dot_product_attention(split(q), split(k), split(v), attn_mask=bias)
-    expected = expected.transpose(1, 2).reshape(B, S, D)
-    torch.testing.assert_close(attend(q, k, v, heads, bias), expected)
+        bias = torch.zeros(B, 1, S, T).masked_fill(hidden, float("-inf"))
+        if precise_bias:
+            bias = bias.double()
+    mixed = []
+    d = D // heads
+    for head in range(heads):
+        own = slice(head * d, (head + 1) * d)
+        scores = torch.einsum("bsd,btd->bst", q[..., own], k[..., own]) / math.sqrt(d)
+        if masked:
+            scores = scores + bias[:, 0]
+        weights = scores.exp() / scores.exp().sum(-1, keepdim=True)  # (B, S, T)
+        mixed.append(torch.einsum("bst,btd->bsd", weights, v[..., own]))
+    torch.testing.assert_close(attend(q, k, v, heads, bias), torch.cat(mixed, -1))
 
 def test_attend_refuses_a_width_that_heads_do_not_divide():
     # 9·10 numbers also fit into 10 steps of 3 heads of 3
     x = torch.randn(2, 9, 10)
     with pytest.raises(RuntimeError):
         attend(x, x, x, 3)
+
+def test_a_layer_from_some_token_on_is_the_end_of_the_whole_layer():
+    torch.manual_seed(0)
+    backbone = make_backbone()
+    tokens = torch.randn(3, 7, 12).double()
+    bias = prefix_lm_bias(3, 4).double()
+    for mask in (bias, None):
+        whole = backbone(tokens, mask)
+        for first in (0, 2, 6):
+            part = backbone(tokens, mask, first)
+            torch.testing.assert_close(part.output, whole.output[:, first:])
+        none = backbone(tokens, mask, None)
+        assert none.output is None
+        for x, y in zip(none.inputs, whole.inputs, strict=True):
+            torch.testing.assert_close(x, y)
 
 def test_block_equals_pytorch_encoder_layer():
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""reproduce/workers.py: processes end with the one that started them, however it ends."""
+"""lab/workers.py: processes end with the one that started them, however it ends."""
 import os
 import signal
 import subprocess
@@ -8,14 +8,14 @@ import time
 import pytest
 
 from helpers import ROOT
-from reproduce.workers import workers
+from lab.workers import workers
 
 # Two workers that take a minute, and two more that wait; the pids of all that began are noted.
 PROGRAM = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
 from lab.program import run_program
-from reproduce.workers import workers
+from lab.workers import workers
 
 def minute(i):
     open(f"began-{os.getpid()}", "w", encoding="utf-8").close()

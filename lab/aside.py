@@ -1,0 +1,72 @@
+"""The second core: a product is measured in another process while the next one is made.
+
+What is measured is kept in files of the run's folder (`Run.json`).  The other process only makes
+these files; the run then finds them there, and does all else in the order of Algorithm 1.  So no
+number depends on who made it.  If the other process is killed, the run measures by itself.
+"""
+import contextlib
+import os
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+
+from lab.run import Run
+from lab.workers import workers
+
+@contextlib.contextmanager
+def aside(run):
+    """The run as one that measures in a second process, where there is a core for it."""
+    if os.cpu_count() == 1 or run.settings.device != "cpu":
+        yield run
+        return
+    with workers(1) as pool:
+        beside = AsideRun(run.settings, run.out, run.given, pool)
+        yield beside
+        beside.finish()
+
+class AsideRun(Run):
+    """A run that leaves its measuring to another process.  Arguments as `Run`, and its pool.
+
+    pool: one worker (`lab.workers.workers`).
+    """
+
+    def __init__(self, settings, out, given, pool):
+        super().__init__(settings, out, given)
+        self.pool = pool
+        self.waiting = []  # (Future, name, product, arguments), in the order of Algorithm 1
+
+    def measure(self, name, product, arguments):
+        # A network that is trained in place is of no use there, and D_0, D_1 ... are arguments.
+        networks = {x: made for x, made in self.made.items() if not isinstance(made, list)}
+        twin = (self.settings, self.out, self.given, networks, name, (None, *arguments[1:]))
+        try:
+            future = self.pool.submit(measure, *twin)
+        except BrokenProcessPool:  # it was killed
+            future = Future()
+            future.set_result(None)
+        self.waiting.append((future, name, product, arguments))
+        while self.waiting and self.waiting[0][0].done():
+            self.read_next()
+
+    def finish(self):
+        """Wait for all that is not measured yet."""
+        while self.waiting:
+            self.read_next()
+
+    def read_next(self):
+        """Measure what is first in line: from its files, or without them if there are none."""
+        future, name, product, arguments = self.waiting.pop(0)
+        with contextlib.suppress(BrokenProcessPool):
+            future.result()
+        super().measure(name, product, arguments)
+
+class Twin(Run):
+    """The run as it is in the other process: it leaves files and says nothing."""
+
+    def say(self, name, *lines):
+        pass
+
+def measure(settings, out, given, networks, name, arguments):
+    """In the other process: leave the files of what is measured of one product."""
+    twin = Twin(settings, out, given)
+    twin.made = networks
+    twin.measure(name, networks.get(name), arguments)
