@@ -5,7 +5,7 @@
     Eqs. 3, 4    objective, 30 % dropout of I_t  eq3_loss, train_policy
     Eq. 5, App. F    returns, advantages, I_t    labels.py
     Eqs. 2, 4, 6-10, 12, 13                      policy.py        (Eq. 11: baselines.py)
-    Sec. V-D  rollouts and corrections           collection.py
+    Sec. V-D  rollouts and corrections           collection.py    (the training loop: training.py)
 
     python recap.py                a run of a few minutes, with tables and pictures
     python recap.py --help         every setting
@@ -17,22 +17,21 @@ In shapes: M = Σ T steps of a dataset, B steps of a batch, n_draws draws of (ω
 Deviations (docs/DEVIATIONS.md): 1, 6, 8, 14, 15, 16.
 """
 import copy
-import math
 import sys
 from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
 from collection import collect_iteration, demonstrations, task_demonstrations
-from data import UserError, draw_prompts, generator, stack_steps, web_batches
+from data import draw_prompts, generator, stack_steps, web_batches
 from labels import all_positive, episode_returns, label
 # What recap.returns, recap.Settings and others are expected to be, too.
 from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401
 from policy import FLOW_WEIGHTS, VLA, PolicyConfig, draw_noise
 from settings import Settings  # noqa: F401
+from training import optimise
 from value import ValueConfig, ValueFunction, predict_values, value_loss
 
 # ---------------------------------------------------------------- Algorithm 1
@@ -190,47 +189,6 @@ def answer_loss(network, web):
     """Co-training (Secs. V-A, V-C): cross-entropy of the answers to web questions.  A scalar."""
     logits = network.answer_logits(web, web["question"], web["answer"])  # (n, 2, n_words)
     return F.cross_entropy(logits.flatten(0, 1), web["answer"].flatten())  # (n*2, n_words), (n*2,)
-
-def optimise(network, draw_loss, n_steps, learning_rate, name, watch=None):
-    """AdamW, a short warm-up, a cosine to zero: one loop for V, π and the baselines.
-
-    draw_loss: draws a batch and returns its loss, a scalar.  name: for messages.
-    watch: callable (steps done, loss, gradient norm), means since its last call; None: a bar.
-    Trains in place.  Returns the network, in eval mode.
-    """
-    fused = next(network.parameters()).device.type != "mps"  # not in every release on mps
-    optimizer = torch.optim.AdamW(
-        network.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=fused
-    )
-    warmup = min(50, n_steps // 10 + 1)
-
-    def rate(i):
-        return min((i + 1) / warmup, 1.0) * 0.5 * (1 + math.cos(math.pi * i / n_steps))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    network.train()
-    hidden = None if watch is None else True  # None: where there is no terminal
-    progress = tqdm(range(n_steps), desc=name, leave=False, disable=hidden, mininterval=0.5)
-    often = max(1, min(50, n_steps // 40))  # a device would have to wait in every step
-    seen = []
-    for i in progress:
-        loss = draw_loss()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        if not torch.isfinite(norm):
-            message = f"{name}: gradient norm {norm.item()} at step {i}, expected a finite one"
-            raise UserError(f"{message} (a smaller learning rate?)")
-        optimizer.step()
-        schedule.step()
-        seen.append(torch.stack([loss.detach(), norm]))
-        if (i + 1) % often == 0 or i + 1 == n_steps:
-            mean_loss, mean_norm = torch.stack(seen).mean(0).tolist()
-            seen.clear()
-            progress.set_postfix(loss=f"{mean_loss:.3f}")
-            if watch is not None:
-                watch(i + 1, mean_loss, mean_norm)
-    return network.eval()
 
 if __name__ == "__main__":
     # The command line lies in lab/, with all that surrounds the algorithm: files, tables, plots.

@@ -81,7 +81,7 @@ def shared_path(settings, name):
 
 # ---------------------------------------------------------------- the version of the sources
 
-METHOD = "recap labels collection value policy backbone baselines control data settings"
+METHOD = "recap training labels collection value policy backbone baselines control data settings"
 MEASURED = "run files evaluation checks"  # of lab/
 
 def digest_of_sources(root):
