@@ -64,6 +64,10 @@ def paper_weight(eta: Tensor) -> Tensor:
 # data, η → 1, up to a million times more.
 FLOW_WEIGHTS = {"clean": None, "constant": torch.ones_like, "paper": paper_weight}
 
+# Beside the action tokens.  Both train disjoint weights (knowledge insulation), and Adam ignores a
+# constant factor: the 10 brings their gradients to one size for the clipping that they share.
+FLOW_SCALE = 10
+
 def guided(f_unconditional: Tensor, f_conditional: Tensor, beta: float) -> Tensor:
     """Eq. 13 for velocities: f_u + β (f_c - f_u).  β = 1 is the conditional field, 0 the other.
 

@@ -29,7 +29,7 @@ from data import draw_prompts, generator, stack_steps, web_batches
 from labels import all_positive, episode_returns, label
 # What recap.returns, recap.Settings and others are expected to be, too.
 from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401
-from policy import FLOW_WEIGHTS, VLA, PolicyConfig, draw_noise
+from policy import FLOW_SCALE, FLOW_WEIGHTS, VLA, PolicyConfig, draw_noise
 from settings import Settings  # noqa: F401
 from training import optimise
 from value import ValueConfig, ValueFunction, predict_values, value_loss
@@ -99,6 +99,8 @@ def train_value(
 ) -> ValueFunction:
     """Minimise Eq. 1 over the steps of D, each drawn as often (as in its sum over t).
 
+    The metadata s stay out of V's prompts: told of a slow operator, it would expect no more of
+    them, and their steps would be as good as a fast one's.
     value: trained in place.  D: episodes.  n_steps: gradient steps.  watch: of `optimise`.
     """
     D = [e for e in D if s.value_on_corrections or e.source != "corrected"]
@@ -112,8 +114,6 @@ def train_value(
     def draw_loss():
         index = torch.randint(len(R), (s.value_batch,), generator=g)
         batch = {name: x[index] for name, x in steps.items()}
-        if s.metadata:
-            draw_prompts(batch, s.metadata_dropout, g)
         loss = value_loss(value(batch, batch["prompt"]), R[index])
         if draw_questions is not None:
             loss = loss + s.web * answer_loss(value, draw_questions())
@@ -131,22 +131,21 @@ def eq3_loss(policy: VLA, batch: dict, omega, eta, tokens=1.0, weight=None) -> t
     Returns a scalar.
     """
     terms = policy.terms(batch, omega, eta, weight)
-    # Tokens and flow train disjoint weights (knowledge insulation), and Adam ignores a constant
-    # factor: the 10 brings both gradients to one size for the clipping that they share.
-    return terms["subtask"].mean() + tokens * terms["tokens"].mean() + 10 * terms["flow"].mean()
+    flow = FLOW_SCALE * terms["flow"].mean()
+    return terms["subtask"].mean() + tokens * terms["tokens"].mean() + flow
 
 def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None, watch=None) -> VLA:
     """Minimise Eq. 3 over the steps of D, with I_t left out at random.
 
     policy: trained in place.  D: a list of episodes.  n_steps: gradient steps.
     I: a list of bool (T,), one array per episode; None: the indicator is never shown.
-    loss: callable (policy, batch, omega, eta) -> scalar; None is `eq3_loss`.
+    loss: callable (policy, batch, omega, eta, tokens, weight) -> scalar; None is `eq3_loss`.
     columns: {name: (M,)}, what a baseline's loss needs besides in its batch.
     drawn: bool (M,), the steps to draw from; None: all.  watch: of `optimise`.
     """
-    if loss is None:
-        weight = FLOW_WEIGHTS[s.flow_weight]
-        loss = partial(eq3_loss, tokens=float(s.token_loss), weight=weight)
+    # One place for the weights: --no-token-loss and --flow-weight are the rivals', too.
+    weight = FLOW_WEIGHTS[s.flow_weight]
+    loss = partial(loss or eq3_loss, tokens=float(s.token_loss), weight=weight)
     policy.to(s.device)
     interface = policy.config.interface
     steps = stack_steps(D, interface, s.device, policy.config.horizon)

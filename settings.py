@@ -57,7 +57,7 @@ class Settings:
     )  # fmt: skip
     vision: bool = data_(False, "read camera images instead of keypoints", paper="yes")
     cameras: str = data_("base left_wrist right_wrist", "which images with --vision, in one string")
-    metadata: bool = data_(False, "the operator's pace and care, s, in the prompt", paper="yes")
+    metadata: bool = data_(False, "the operator's pace and care, s, in π's prompt", paper="yes")
     metadata_dropout: float = data_(0.3, "how often s is left out in training")
     web: float = data_(0.0, "web questions per step of the data", paper="a small mixture")
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import baselines
+import recap
 from baselines import awr_loss, awr_weights, plain_loss, ppo_loss, spo_loss
 from helpers import (
     TINY_POLICY,
@@ -21,7 +22,7 @@ from helpers import (
     outputs,
     weights_of,
 )
-from policy import FLOW_WEIGHTS, VLA
+from policy import FLOW_WEIGHTS, VLA, draw_noise, likelihood_bound
 from recap import eq3_loss, train_policy
 from settings import Settings
 
@@ -73,7 +74,7 @@ class Bandit(torch.nn.Module):
         super().__init__()
         self.logits = torch.nn.Parameter(torch.zeros(K, dtype=torch.float64))
 
-    def terms(self, batch, omega, eta):
+    def terms(self, batch, omega, eta, weight):
         nll = -self.logits.log_softmax(-1)[batch["action"]]  # (B,)
         return {
             "subtask": torch.zeros_like(nll),
@@ -258,18 +259,19 @@ def test_spo_refuses_a_trust_region_that_is_none():
 
 # ---------------------------------------------------------------- Eq. (11): both braces
 
-def by_definition(policy, batch, omega, eta):
+def by_definition(policy, batch, omega, eta, alpha=None):
     """The two terms of the bound, written out, the mean over draws.
 
-    Σ log p of the action tokens, -Σ (1 - η)² (ω - a - f)².
+    Σ log p of the action tokens, -Σ α_η (ω - a - f)².  alpha: α_η by η; None is (1 - η)².
     """
+    alpha = (1 - eta) ** 2 if alpha is None else alpha(eta)
     a, e = batch["chunk"][:, None], eta[..., None, None]
     _, bins, f = outputs(policy, batch, e * a + (1 - e) * omega, eta)
     log_p = -F.cross_entropy(
         bins.transpose(1, 2), batch["tokens"] + len(VOCABULARY), reduction="none"
     ).sum(1)
     # (B,) each
-    return log_p, -((1 - eta) ** 2 * ((omega - a - f) ** 2).sum((2, 3))).mean(1)
+    return log_p, -(alpha * ((omega - a - f) ** 2).sum((2, 3))).mean(1)
 
 @pytest.mark.parametrize("alpha", [1.0, 0.3])
 def test_ppo_where_the_policy_is_its_reference(monkeypatch, alpha):
@@ -344,6 +346,34 @@ def test_ppo_makes_better_actions_likelier_and_worse_ones_less():
 
     assert loss(1.0) < -1.0 and loss(-1.0) > 1.0
 
+class TwoModes:
+    """The best policy where half of the data, of one number, are 1 and half -1: â = E[a | a^η]."""
+
+    def terms(self, batch, omega, eta, weight):
+        a_eta = eta[..., None, None] * batch["chunk"][:, None] + (1 - eta[..., None, None]) * omega
+        clean = torch.tanh((eta / (1 - eta) ** 2)[..., None, None] * a_eta)
+        error = ((batch["chunk"][:, None] - clean) ** 2).mean((2, 3))
+        # Eq. 4 with f = (a^η - â) / (1 - η) is the error of â times α_η / (1 - η)².
+        alpha = 1 if weight is None else weight(eta) / (1 - eta) ** 2
+        return {"tokens": torch.zeros(len(eta)), "flow": alpha * error}
+
+def test_the_weight_decides_whether_the_bound_knows_what_is_likely():
+    """What `ppo_loss` says of its weight: under (1 - η)² the middle is "likelier" than the modes.
+
+    Nothing of the data lies there.  The paper's weight has it far below them.
+    """
+    modes_and_middle = torch.tensor([1.0, -1.0, 0.0]).double()[:, None, None]
+    g = torch.Generator().manual_seed(0)
+    omega, eta = draw_noise(torch.zeros(4000, 1, 1).double(), g)
+    omega = omega[None].expand(3, -1, -1, -1)
+    bound = {}
+    for name, weight in FLOW_WEIGHTS.items():
+        batch = {"chunk": modes_and_middle}
+        bound[name] = likelihood_bound(TwoModes(), batch, omega, eta.expand(3, -1), weight)[1]
+    assert bound["clean"][2] > bound["clean"][:2].max() + 0.2
+    for name in ("paper", "constant"):
+        assert bound[name][2] < bound[name][:2].min() - 5
+
 # ---------------------------------------------------------------- in the loop that all share
 
 def dataset():
@@ -358,7 +388,7 @@ def spy_on(drawn):
     D, I = dataset()
     seen = []
 
-    def loss(policy, batch, omega, eta):
+    def loss(policy, batch, omega, eta, **weights):
         seen.append(batch["state"].clone())
         return policy.text_head.weight.sum() * 0
 
@@ -378,6 +408,48 @@ def test_keep_says_which_steps_are_drawn():
     assert (spy_on(None) > 0).sum() == 48
     with pytest.raises(ValueError, match="drawn: none of 48 steps"):
         spy_on(np.zeros(48, bool))
+
+@pytest.mark.parametrize("token_loss", [True, False])
+@pytest.mark.parametrize("name", FLOW_WEIGHTS)
+def test_a_weight_of_the_loss_is_recaps_and_its_rivals_alike(name, token_loss, monkeypatch):
+    """--flow-weight and --no-token-loss, against the terms of the first batch of each."""
+    D, I = dataset()
+    s = Settings(batch=8, draws=2, token_loss=token_loss, flow_weight=name)
+    alpha = FLOW_WEIGHTS[name]
+    found = []
+
+    def optimise(network, draw_loss, *rest):
+        found.append(draw_loss().item())
+        return network.eval()
+
+    monkeypatch.setattr(recap, "optimise", optimise)
+    first = []  # batch, ω and η of the newest training
+    reference = small(1)
+    ppo = partial(ppo_loss, reference=reference, epsilon_ar=0.2, epsilon_flow=0.05, alpha=0.7)
+    columns = {"weight": np.linspace(0, 2, 48), "advantage": np.linspace(-1, 1, 48)}
+    for loss in (None, plain_loss, awr_loss, ppo):
+        policy = small()
+        real = policy.terms
+
+        def terms(batch, omega, eta, weight=None, real=real):
+            first[:] = batch, omega, eta
+            return real(batch, omega, eta, weight)
+
+        policy.terms = terms
+        train_policy(policy, D, I, s, 1, loss=loss, columns=columns)
+        if loss is ppo:
+            A = first[0]["advantage"]
+            new = by_definition(policy, *first, alpha)
+            old = by_definition(reference, *first, alpha)
+            expected = 0
+            for part, n, o, epsilon in zip((token_loss, 0.7), new, old, (0.2, 0.05)):
+                r = (n - o).clamp(max=20).exp()
+                expected -= part * (r * A - A.abs() * (r - 1) ** 2 / (2 * epsilon)).mean()
+        else:
+            parts = real(*first, alpha)
+            each = parts["subtask"] + token_loss * parts["tokens"] + 10 * parts["flow"].mean(1)
+            expected = (each * first[0]["weight"] if loss is awr_loss else each).mean()
+        assert found[-1] == pytest.approx(expected.item(), rel=1e-5)
 
 def test_the_baselines_train_in_recaps_loop():
     """Each for a few steps: finite, different from one another, and never shown the indicator."""

@@ -326,8 +326,8 @@ BUGS = {
     24: Bug(
         "the ratio of PPO upside down", "baselines",
         [(
-            "    log_ratio = (tokens - tokens_ref).clamp(max=20)",
-            "    log_ratio = (tokens_ref - tokens).clamp(max=20)",
+            "    log_ratio = (log_p - log_p_ref).clamp(max=20)",
+            "    log_ratio = (log_p_ref - log_p).clamp(max=20)",
         ), (
             "    log_ratio = (flow - flow_ref).clamp(max=20)",
             "    log_ratio = (flow_ref - flow).clamp(max=20)",
