@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbone import Backbone, attend, mlp, prefix_lm_bias
-from data import WORDS, Interface
+from data import WORDS, Interface, UserError
 
 ETA_MAX = 0.999  # f divides by 1 - η
 
@@ -242,6 +242,8 @@ class VLA(nn.Module):
 
     def fit_normalizer(self, chunks, states):
         """Measure mean and std of relative chunks.  (N, H, action_dim), (N, action_dim)."""
+        if len(chunks) < 2:
+            raise UserError(f"actions: {len(chunks)} steps in all, expected two or more")
         relative = chunks - self._origin(states)  # (N, H, action_dim)
         self.mean.copy_(relative.mean(0))
         self.std.copy_(relative.std(0).clamp(min=1e-3))

@@ -91,12 +91,15 @@ def count_labels(value, I, D, s, k):
     value: V^k, which made the labels I of the dataset D.
     positive_given_good, positive_given_bad: of the newest rollouts' steps that anyone who watches
     would call so (`toys.Toy.visible_quality`), the share labelled positive.
+    positive_before_failure: the same of the last N steps of those that failed before their limit.
+    Eq. 5 does that: where most time out, failing at once is paid -C_fail and spares the -1s.
     """
     A = step_advantages(predict_values(value, D), D, s, k)
     rollouts = []
     demonstrations = []
     good = []
     bad = []
+    before_failure = []
     corrected = []
     for positive, e in zip(I, D):
         if e.source == "demonstration":
@@ -105,6 +108,8 @@ def count_labels(value, I, D, s, k):
             corrected.append(e.intervention)
         elif e.source == "autonomous" and e.iteration == k:
             rollouts.append(positive)
+            if not e.success and len(e) < e.max_length:
+                before_failure.append(positive[-s.lookahead :])
             quality = s.target.visible_quality(e.observations)
             if quality is not None:
                 is_good, is_bad = quality
@@ -118,6 +123,7 @@ def count_labels(value, I, D, s, k):
         "corrected_fraction": _share(corrected),
         "positive_given_good": _share(good),
         "positive_given_bad": _share(bad),
+        "positive_before_failure": _share(before_failure),
     }
 
 def _share(arrays):

@@ -85,7 +85,8 @@ def fig12(o):
 
 OF_VALUES = ("heldout_correlation", "outcome_auc", "prompt_effect")
 OF_LABELS = (
-    "positive_fraction_rollouts", "positive_given_good", "positive_given_bad", "corrected_fraction",
+    "positive_fraction_rollouts", "positive_given_good", "positive_given_bad",
+    "positive_before_failure", "corrected_fraction",
 )  # fmt: skip
 
 def checks(o):
@@ -115,7 +116,7 @@ def checks_of(folders, K):
             rows[f"{name}: {key}"] = [x["value"][name][key] for x in reports]
     for k in range(1, K + 1):
         for key in OF_LABELS:
-            rows[f"iteration {k}: {key}"] = [x["labels"][k - 1][key] for x in reports]
+            rows[f"iteration {k}: {key}"] = [x["labels"][k - 1].get(key) for x in reports]
     compared = {name: row_of(folders, name) for name in ("offline_rl_sft", f"recap_{K}")}
     for name, row in compared.items():
         rows[f"{name}: subtask accuracy"] = row["subtask_accuracy"]

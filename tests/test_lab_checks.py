@@ -270,8 +270,8 @@ def test_labels_are_counted_among_the_episodes_that_they_are_about(monkeypatch):
         watched(),
         replace(watched(), source="corrected", intervention=~taken),
         replace(watched(), iteration=2),
-        replace(watched(), iteration=2),
-        replace(watched(), source="corrected", iteration=2, intervention=taken),
+        replace(watched(), iteration=2, success=False),  # before its limit, 50
+        replace(watched(), source="corrected", iteration=2, intervention=taken, success=False),
     ]
     hold(data[3], 0, WELL, slice(4, 9))
     hold(data[4], 0, WELL, slice(6, 9))
@@ -287,7 +287,7 @@ def test_labels_are_counted_among_the_episodes_that_they_are_about(monkeypatch):
     found = count_labels("V", I, data, s, 2)
     newest = []
     for e, V in zip(data[3:5], values[3:5]):
-        R = returns(30, True, 50)
+        R = returns(30, len(newest) == 0, 50)
         ahead = np.append(V[10:] - R[10:], np.zeros(10))
         newest.append(R - V + ahead)
     epsilon = np.sort(np.concatenate(newest))[60 - 18 - 1]
@@ -299,10 +299,14 @@ def test_labels_are_counted_among_the_episodes_that_they_are_about(monkeypatch):
         "corrected_fraction": pytest.approx(taken.mean()),
         "positive_given_good": 0.5,
         "positive_given_bad": 1.0,
+        "positive_before_failure": pytest.approx(I[4][-10:].mean()),
     }
     # None where there is nothing to count.
     alone = count_labels("V", I[1:2], data[1:2], s, 1)
     assert alone["corrected_fraction"] is alone["positive_fraction_demonstrations"] is None
+    assert alone["positive_before_failure"] is None  # a success
+    late = [replace(data[1], success=False, max_length=30)]
+    assert count_labels("V", I[1:2], late, s, 1)["positive_before_failure"] is None
     assert alone["positive_given_bad"] is None and alone["positive_given_good"] == float(I[1][7])
 
 # ---------------------------------------------------------------- the flow

@@ -43,6 +43,16 @@ def test_clipped_returns_put_failures_at_minus_one():
     assert (returns(6, False, 10, clip=True) == -1).all()
     assert np.allclose(returns(6, True, 10, clip=True), [-0.5, -0.4, -0.3, -0.2, -0.1, 0])
 
+@pytest.mark.parametrize("clip", [False, True])
+def test_where_all_run_out_of_time_failing_at_once_is_an_advantage(clip):
+    """Eq. 5: both are paid -C_fail, and who fails at once is spared the -1s.  Not if clipped."""
+    limit, dropped, n = 20, 6, 4
+    V = returns(limit, False, limit, clip=clip)  # what V learns from nothing but time-outs
+    A = advantages(returns(dropped, False, limit, clip=clip), V[:dropped], n)
+    spared = limit - dropped
+    assert np.allclose(A[-n:], 0 if clip else spared / (2 * limit))
+    assert np.allclose(A[:-n], 0)
+
 def test_returns_refuse_a_missing_label_and_a_too_long_episode():
     for unlabelled in (lambda: returns(3, None, 10), lambda: rewards(3, None, 10)):
         with pytest.raises(ValueError, match="success: None"):
