@@ -19,7 +19,7 @@ import math
 
 import torch
 
-from policy import FLOW_SCALE, likelihood_bound
+from policy import likelihood_bound
 
 def plain_loss(policy, batch, omega, eta, tokens=1.0, weight=None):
     """-log π(a) by way of Eq. 4; arguments as `recap.eq3_loss`.  A scalar."""
@@ -28,7 +28,7 @@ def plain_loss(policy, batch, omega, eta, tokens=1.0, weight=None):
 def awr_weights(advantages, temperature, max_weight=20.0):
     """AWR [68]: exp(A / T), at most max_weight.
 
-    advantages: (...).  temperature: T > 0, in the units of A.  Returns (...).
+    advantages: (...).  temperature: T, in the units of A; ValueError unless T > 0.  Returns (...).
     """
     if not temperature > 0:
         raise ValueError(f"temperature: {temperature}, expected a number above 0")
@@ -43,9 +43,9 @@ def awr_loss(policy, batch, omega, eta, tokens=1.0, weight=None):
 
 def _negative_bound(policy, batch, omega, eta, tokens, weight):
     """The three terms of recap.eq3_loss, per step: (B,)."""
-    terms = policy.terms(batch, omega, eta, weight)
-    flow = FLOW_SCALE * terms["flow"].mean(1)  # (B, n_draws) -> (B,)
-    return terms["subtask"] + tokens * terms["tokens"] + flow
+    terms = policy.terms(batch, omega, eta, weight=weight)
+    flow = terms["flow"].mean(1)  # (B, n_draws) -> (B,)
+    return terms["subtask"] + tokens * terms["tokens"] + 10 * flow
 
 def spo_loss(log_ratio, advantages, epsilon):
     """Eq. 11, one brace, to minimise: -mean(r A - |A| (r - 1)² / (2ε)), r = exp(log_ratio).
@@ -62,7 +62,8 @@ def spo_loss(log_ratio, advantages, epsilon):
     return -(ratio * advantages - penalty).mean()
 
 def ppo_loss(
-    policy, batch, omega, eta, reference, epsilon_ar, epsilon_flow, alpha=1.0, tokens=1.0, weight=None
+    policy, batch, omega, eta, reference, epsilon_ar, epsilon_flow, alpha=1.0, tokens=1.0,
+    weight=None,
 ):
     """Eq. 11: the braces of the action tokens and of the flow, each with its trust region.
 

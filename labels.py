@@ -37,7 +37,8 @@ def returns(
 ) -> np.ndarray:
     """Sec. V-C: R_t = Σ_{t' >= t} r_{t'}, normalised per task to [-1, 0].
 
-    length, success: as `rewards`.  max_length: the task's limit, in steps.
+    length, success: as `rewards`; ValueError for a length of 0, or above max_length.
+    max_length: the task's limit, in steps.
     c_fail: C_fail, in steps; None is max_length.
     clip: the variant max(R / max_length, -1), instead of R / (max_length + C_fail).
     Returns float (T,) in [-1, 0].
@@ -79,6 +80,7 @@ def threshold(advantages: np.ndarray, positive_fraction: float) -> float:
     """App. F: ε_ℓ such that `positive_fraction` of the advantages lie above it.
 
     advantages: float (M,), of all steps that count.  positive_fraction: in [0, 1].
+    ValueError for a fraction outside, for no advantages, and where one is not finite.
     """
     A = np.sort(np.asarray(advantages, float))  # (M,), ascending
     if len(A) == 0 or not np.isfinite(A).all():
@@ -99,7 +101,7 @@ def indicators(
 
     advantages: A_t, float (T,).  epsilon: ε_ℓ of the episode's task.
     correction: bool (T,), the steps in which an expert took over from a policy; None: nowhere.
-    Returns bool (T,).
+    Returns bool (T,).  ValueError for NaN.
     """
     advantages = np.asarray(advantages, float)
     if np.isnan(advantages).any():

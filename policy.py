@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbone import Backbone, attend, mlp, prefix_lm_bias
-from data import WORDS, Interface, UserError
+from data import WORDS, Interface
 
 ETA_MAX = 0.999  # f divides by 1 - η
 
@@ -63,10 +63,6 @@ def paper_weight(eta: Tensor) -> Tensor:
 # α_η by name.  None is (1 - η)².  Where the expert puts out â, any other weighs errors near the
 # data, η → 1, up to a million times more.
 FLOW_WEIGHTS = {"clean": None, "constant": torch.ones_like, "paper": paper_weight}
-
-# Beside the action tokens.  Both train disjoint weights (knowledge insulation), and Adam ignores a
-# constant factor: the 10 brings their gradients to one size for the clipping that they share.
-FLOW_SCALE = 10
 
 def guided(f_unconditional: Tensor, f_conditional: Tensor, beta: float) -> Tensor:
     """Eq. 13 for velocities: f_u + β (f_c - f_u).  β = 1 is the conditional field, 0 the other.
@@ -242,8 +238,6 @@ class VLA(nn.Module):
 
     def fit_normalizer(self, chunks, states):
         """Measure mean and std of relative chunks.  (N, H, action_dim), (N, action_dim)."""
-        if len(chunks) < 2:
-            raise UserError(f"actions: {len(chunks)} steps in all, expected two or more")
         relative = chunks - self._origin(states)  # (N, H, action_dim)
         self.mean.copy_(relative.mean(0))
         self.std.copy_(relative.std(0).clamp(min=1e-3))
@@ -399,8 +393,8 @@ def sample_actions(
     """a_{t:t+H} ~ π̂ of Eqs. 2 and 12: joint targets and gripper openings, (B, H, action_dim).
 
     observation, prompt, subtask: as `VLA.hidden_states`.  steps: of Euler.
-    indicator: True or False, or None for the unconditional policy.
-    beta: β >= 0; 1 samples the conditional policy, 0 the unconditional, above 1 sharpens.
+    indicator: True or False, or None for the unconditional policy (β = 1).
+    beta: β >= 0, else a ValueError; 1 is the conditional policy, 0 the unconditional, 2 sharpens.
     omega: the noise, (B, H, action_dim); None: it is drawn.
     frozen: (B, known, action_dim), actions that are decided already (real-time chunking): the
     chunk begins with them, and the rest is made to fit.

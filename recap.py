@@ -29,7 +29,7 @@ from data import draw_prompts, generator, stack_steps, web_batches
 from labels import all_positive, episode_returns, label
 # What recap.returns, recap.Settings and others are expected to be, too.
 from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401
-from policy import FLOW_SCALE, FLOW_WEIGHTS, VLA, PolicyConfig, draw_noise
+from policy import FLOW_WEIGHTS, VLA, PolicyConfig, draw_noise
 from settings import Settings  # noqa: F401
 from training import optimise
 from value import ValueConfig, ValueFunction, predict_values, value_loss
@@ -131,8 +131,9 @@ def eq3_loss(policy: VLA, batch: dict, omega, eta, tokens=1.0, weight=None) -> t
     Returns a scalar.
     """
     terms = policy.terms(batch, omega, eta, weight)
-    flow = FLOW_SCALE * terms["flow"].mean()
-    return terms["subtask"].mean() + tokens * terms["tokens"].mean() + flow
+    # Tokens and flow train disjoint weights (knowledge insulation), and Adam ignores a constant
+    # factor: the 10 brings both gradients to one size for the clipping that they share.
+    return terms["subtask"].mean() + tokens * terms["tokens"].mean() + 10 * terms["flow"].mean()
 
 def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None, watch=None) -> VLA:
     """Minimise Eq. 3 over the steps of D, with I_t left out at random.
@@ -151,6 +152,8 @@ def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None, 
     steps = stack_steps(D, interface, s.device, policy.config.horizon)
     rate = s.fine_tuning_rate if policy.fitted else s.learning_rate
     if not policy.fitted:
+        if len(steps["actions"]) < 2:
+            raise UserError("actions: 1 step in all, expected two or more (they have no spread)")
         # Pre-training measures the normaliser of the actions, once and for all.
         policy.fit_normalizer(steps["actions"], steps["state"])
     steps["chunk"] = policy.normalize(steps.pop("actions"), steps["state"])  # (M, H, action_dim)

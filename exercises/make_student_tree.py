@@ -73,6 +73,7 @@ def make(out):
         path.write_text(blank(path.read_text(encoding="utf-8"), todo), encoding="utf-8")
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # the name of a folder, on any terminal
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     try:

@@ -92,7 +92,7 @@ def count_labels(value, I, D, s, k):
     positive_given_good, positive_given_bad: of the newest rollouts' steps that anyone who watches
     would call so (`toys.Toy.visible_quality`), the share labelled positive.
     positive_before_failure: the same of the last N steps of those that failed before their limit.
-    Eq. 5 does that: where most time out, failing at once is paid -C_fail and spares the -1s.
+    Rewards do that: where most time out, failing at once is paid -C_fail and spares the -1s.
     """
     A = step_advantages(predict_values(value, D), D, s, k)
     rollouts = []

@@ -106,7 +106,7 @@ def test_labels_and_columns_stay_with_their_steps():
 
 def test_one_step_has_no_spread_to_normalise_by():
     """Its standard deviation is NaN, and so would all weights be."""
-    with pytest.raises(UserError, match="actions: 1 steps in all, expected two or more"):
+    with pytest.raises(UserError, match="actions: 1 step in all, expected two or more"):
         train_policy(fresh(VLA, TINY_POLICY), [episode(1)], [np.ones(1, bool)], Settings(), 1)
 
 def test_training_overfits_a_handful_of_steps():

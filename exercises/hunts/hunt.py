@@ -1,6 +1,7 @@
 """Silent-bug hunts: hand one out, or prove that the tests catch them.
 
     python exercises/hunts/hunt.py --give 7 OUT   a tree with bug 7 in it, its page as README.md
+    python exercises/hunts/hunt.py --check 7 TEST a student's test: does it tell bug 7 from none?
     python exercises/hunts/hunt.py 7 12           apply these to a copy each, run its tests
     python exercises/hunts/hunt.py                all of them (minutes), and write table.md
     python exercises/hunts/hunt.py --pages        write anew what the symptom pages print
@@ -59,6 +60,9 @@ def write_pages():
 
 # ---------------------------------------------------------------- the proof
 
+class NoTests(Exception):
+    """pytest could not run any."""
+
 def tests_of(bug):
     return bug.tests or f"tests/test_{bug.module}.py"
 
@@ -77,7 +81,7 @@ def failing(tree, tests, *options):
     )  # fmt: skip
     # 0: all passed, 1: some failed; else pytest itself did not get so far.
     if done.returncode not in (0, 1):
-        raise RuntimeError(f"pytest {tests}:\n{done.stdout}\n{done.stderr}")
+        raise NoTests(f"pytest {tests}:\n{done.stdout}\n{done.stderr}")
     names = re.findall(r"^(?:FAILED|ERROR) ([^\s\[]+)", done.stdout, re.M)
     return list(dict.fromkeys(names))
 
@@ -106,6 +110,31 @@ def catch(numbers, say=print):
             say(f"{number:3}  {bug.module + '.py':<14}{bug.name:<58}{what}")
             shutil.rmtree(tree)
     return caught
+
+def check(number, test):
+    """A student's test, a file of pytest's: does it fail with the bug and pass without it?
+
+    Returns None if so, else what is to be said.
+    """
+    failed = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for which in ("with", "without"):
+            tree = Path(scratch) / which
+            copy_modules(tree)
+            if which == "with":
+                plant(BUGS[number], tree)
+            shutil.copy(test, tree / "test_handed_in.py")
+            try:
+                failed[which] = failing(tree, "test_handed_in.py", "--tb=short")
+            except (NoTests, subprocess.TimeoutExpired) as error:
+                return f"{test}: no verdict {which} the bug: {error}"
+    names = [name.partition("::")[2] for name in failed["without"]]
+    if names:
+        return f"{test}: {', '.join(names)} fails without the bug, too"
+    if not failed["with"]:
+        return f"{test}: passes with the bug, expected it to fail"
+    caught = ", ".join(name.partition("::")[2] for name in failed["with"])
+    print(f"{test}: {caught} fails with bug {number} and passes without it")
 
 TABLE = """\
 # Which test catches which bug
@@ -137,6 +166,9 @@ def parser():
         "--give", nargs=2, metavar=("N", "OUT"), help="write a tree with bug N to a new folder"
     )
     parser.add_argument(
+        "--check", nargs=2, metavar=("N", "TEST"), help="a student's test of bug N, a file"
+    )
+    parser.add_argument(
         "--pages", action="store_true", help="write anew what the symptom pages print"
     )
     parser.add_argument(
@@ -149,6 +181,9 @@ def run(args):
     if args.give is not None:
         number, out = args.give
         return give(int(number), Path(out))
+    if args.check is not None:
+        number, test = args.check
+        return check(int(number), test)
     if args.pages:
         return write_pages()
     if args.figures:
@@ -163,9 +198,12 @@ def run(args):
     return 0
 
 def main(argv=None):
+    sys.stdout.reconfigure(errors="replace")  # Greek letters, on any terminal
     args = parser().parse_args(argv)
-    if args.give is not None and args.give[0] not in [str(number) for number in BUGS]:
-        parser().error(f"--give: {args.give[0]}, expected a bug, 1 to {max(BUGS)}")
+    for option in ("give", "check"):
+        given = getattr(args, option)
+        if given is not None and given[0] not in [str(number) for number in BUGS]:
+            parser().error(f"--{option}: {given[0]}, expected a bug, 1 to {max(BUGS)}")
     try:
         return run(args)
     except OSError as error:  # a folder that is there already, a full disk

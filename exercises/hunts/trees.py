@@ -36,8 +36,11 @@ def give(number, out):
     text = ""
     for page in (symptoms / f"{number:02}.md", symptoms / "task.md"):
         text += page.read_text(encoding="utf-8")
+    # Without its number, which is that of a row in table.md.
+    text = text.replace(f"# Hunt {number}: ", "# Hunt: ")
+    text = text.replace(f"({number:02}.png)", "(look.png)")
     (out / "README.md").write_text(text, encoding="utf-8")
-    shutil.copy(symptoms / f"{number:02}.png", out)
+    shutil.copy(symptoms / f"{number:02}.png", out / "look.png")
 
 @contextlib.contextmanager
 def modules_from(tree):

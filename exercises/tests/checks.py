@@ -1,6 +1,7 @@
 """How an exercise's test fails: it says what came, what was expected, and where to look."""
 import numpy as np
 import torch
+from numpy import allclose, asarray
 
 def check(ok, hint):
     __tracebackhide__ = True  # pytest then points at the line of the test
@@ -14,7 +15,7 @@ def close(got, expected, hint, tolerance=1e-5):
     expected = as_array(expected)
     same_shape = got.shape == expected.shape
     assert same_shape, f"\n  Shape {got.shape}, expected {expected.shape}.\n  Hint: {hint}"
-    if not np.allclose(got, expected, atol=tolerance, rtol=tolerance):
+    if not allclose(got, expected, atol=tolerance, rtol=tolerance):
         distance = np.nan_to_num(np.abs(got - expected), nan=np.inf)
         worst = np.unravel_index(np.argmax(distance), got.shape)
         at = f" at index {tuple(int(i) for i in worst)}" if worst else ""
@@ -22,7 +23,7 @@ def close(got, expected, hint, tolerance=1e-5):
         raise AssertionError(f"\n  {came}.\n  Hint: {hint}")
 
 def as_array(x):
-    return np.asarray(x.detach() if isinstance(x, torch.Tensor) else x, float)
+    return asarray(x.detach() if isinstance(x, torch.Tensor) else x, float)
 
 def refused(hint, function, *arguments):
     """The function raises ValueError for these arguments."""

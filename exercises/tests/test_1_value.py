@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import parameters as P
-import value
 from checks import check, close, refused
+import value
 
 HALF_BIN = "two neighbouring bins are 1 / (n_bins - 1) apart: n_bins values enclose n_bins - 1 gaps"
 

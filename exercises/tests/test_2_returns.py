@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-import labels
 import parameters as P
 from checks import check, close, refused
+import labels
 
 def reward_list(T, success, c):
     return [-1.0] * (T - 1) + [0.0 if success else -float(c)]

@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-import labels
 import parameters as P
 from checks import check, close, refused
+import labels
 from data import Episode
 from settings import Settings
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import parameters as P
-import policy
 from checks import check, close
+import policy
 
 def normal(seed, *shape):
     """Random numbers, float64; a chunk for every sample where no shape is given."""

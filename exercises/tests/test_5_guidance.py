@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import parameters as P
-import policy
 from checks import check, close, refused
+import policy
 
 GAIN = {"positive": 0.6, "negative": -0.4, "omitted": 0.2}  # of the made-up policy below
 

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import torch
 
-import baselines
 import parameters as P
 from checks import check, close, refused
+import baselines
 
 def some_advantages(n=9):
     return torch.as_tensor(np.random.default_rng(P.SEED).uniform(-1, 1, n))  # float64

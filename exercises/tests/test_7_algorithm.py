@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-import collection
 import parameters as P
-import recap
 from checks import check, close
+import collection
+import recap
 from data import episode_seeds
 from settings import Settings
 
@@ -94,6 +94,10 @@ class Recorder:
 
     def keep(self, name, make, *arguments):
         self.made.append(name)
+        if name[0] in "Vp":  # a network: what it was trained on is the second argument
+            own = len(arguments) > 1 and isinstance(arguments[1], list)
+            hint = f"keep({name!r}, ...): not a function of yours, but train_value or train_policy"
+            check(own, f"{hint}, and behind it their arguments: a run is measured by them")
         return copy.deepcopy(make(*arguments))
 
 class Trained:
