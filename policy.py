@@ -16,7 +16,7 @@ The expert predicts the clean chunk â and is asked for f = (a^η - â) / (1 - �
 
 The sequence; [ ] = seen by all, then causal; the expert reads what stands before "action:":
     [ keypoints | state | prompt ℓ_t, s ] subtask: w1 w2 | Advantage: positive | action: a^ℓ ...
-In shapes: B the batch, H actions of a chunk, n_draws draws of (ω, η) per sample, N = B * n_draws.
+In shapes: B or N samples, H actions of a chunk, n_draws draws of (ω, η) per sample.
 Deviations (docs/DEVIATIONS.md): 1 sizes, 2 words, 9 the expert, 10 ℓ̂, 11 chunks, 12 α_η, 13.
 """
 from dataclasses import dataclass
@@ -34,25 +34,25 @@ ETA_MAX = 0.999  # f divides by 1 - η
 # ---------------------------------------------------------------- flow matching, as pure functions
 
 def noised(actions: Tensor, omega: Tensor, eta: Tensor) -> Tensor:
-    """Eq. 4: a^{η,ω} = η a + (1 - η) ω.  actions, omega: (N, H, action_dim).  eta: (N,)."""
-    eta = eta[:, None, None]  # (N, 1, 1)
+    """Eq. 4: a^{η,ω} = η a + (1 - η) ω.  actions, omega: (..., H, action_dim).  eta: (...)."""
+    eta = eta[..., None, None]  # (..., 1, 1)
     return eta * actions + (1 - eta) * omega
 
 def draw_noise(actions: Tensor, generator=None) -> tuple:
-    """ω ~ N(0, I) like actions (N, H, action_dim); η (N,), π₀'s law 0.999 (1 - Beta(1.5, 1))."""
+    """ω ~ N(0, I) like actions (..., H, action_dim); η, π₀'s 0.999 (1 - Beta(1.5, 1)), (...)."""
     omega = torch.randn(actions.shape, generator=generator).to(actions)
-    u = torch.rand(len(actions), generator=generator).to(actions)
+    u = torch.rand(actions.shape[:-2], generator=generator).to(actions)
     return omega, ETA_MAX * (1 - u ** (1 / 1.5))
 
 def flow_matching_loss(f: Tensor, actions: Tensor, omega: Tensor, eta: Tensor, weight=None):
     """Eq. 4, second term: α_η ‖ω - a - f‖², the mean over the chunk's numbers.
 
-    f, actions, omega: (N, H, action_dim).  eta: (N,).
-    weight: α_η, (N,); None is (1 - η)², with which the loss is ‖a - â‖².  Returns (N,).
+    f, actions, omega: (..., H, action_dim).  eta: (...).
+    weight: α_η, (...); None is (1 - η)², with which the loss is ‖a - â‖².  Returns (...).
     Eq. 8 has w(η) / 2; Eq. 7 is the Gaussian behind it and is not computed.
     """
     alpha = (1 - eta) ** 2 if weight is None else weight
-    error = ((omega - actions - f) ** 2).mean(dim=(1, 2))  # (N, H, action_dim) -> (N,)
+    error = ((omega - actions - f) ** 2).mean(dim=(-2, -1))  # (..., H, action_dim) -> (...)
     return alpha * error
 
 def paper_weight(eta: Tensor) -> Tensor:
@@ -166,10 +166,8 @@ class Expert(nn.Module):
 
     def context(self, hidden):
         """Keys and values of the prefix for every layer: a list of [k, v], (B, P, width) each."""
-        return [
-            layer["context_kv"](layer["context_norm"](h)).chunk(2, dim=-1)
-            for layer, h in zip(self.layers, hidden)
-        ]
+        read = zip(self.layers, hidden, strict=True)
+        return [layer["context_kv"](layer["context_norm"](h)).chunk(2, -1) for layer, h in read]
 
     def forward(self, context, omitted_bias, a_eta, eta):
         """What the last layer puts out, â or f, for several draws of (ω, η) per prefix.
@@ -183,16 +181,15 @@ class Expert(nn.Module):
         n_arms = self.n_arms
         n_own = n_draws * n_arms  # tokens of its own
         # One token per draw and arm: the arm's chunk, and η in sines and cosines.
-        arms = a_eta.reshape(B, n_draws, H, n_arms, -1).transpose(2, 3)
-        arms = arms.reshape(B, n_draws, n_arms, -1)  # (B, n_draws, n_arms, H * arm_dim)
+        arms = a_eta.unflatten(-1, (n_arms, -1)).transpose(2, 3)  # (B, n_draws, n_arms, H, arm_dim)
+        arms = arms.flatten(3)  # (B, n_draws, n_arms, H * arm_dim)
         phase = eta[..., None] * self.frequency  # (B, n_draws, 6)
         time = torch.cat([phase.sin(), phase.cos()], -1)[:, :, None].expand(-1, -1, n_arms, -1)
         x = self.inward(torch.cat([arms, time], -1)) + self.arm  # (B, n_draws, n_arms, width)
         x = x.view(B, n_own, -1)  # (B, n_own, width)
         # All see the prefix.  The arms of a draw see one another, other draws do not.
         draw = torch.arange(n_own, device=x.device) // n_arms  # 0 0 1 1 2 2 ...
-        others = torch.zeros(n_own, n_own, device=x.device)
-        others = others.masked_fill(draw[:, None] != draw, -torch.inf).expand(B, 1, -1, -1)
+        others = torch.where(draw[:, None] == draw, 0.0, -torch.inf).expand(B, 1, -1, -1)
         omitted_bias = omitted_bias.expand(-1, -1, n_draws, -1).repeat_interleave(n_arms, 2)
         bias = torch.cat([omitted_bias, others], -1)  # (B, 1, n_own, P + n_own)
         for layer, (context_k, context_v) in zip(self.layers, context):
@@ -213,9 +210,8 @@ class VLA(nn.Module):
             raise ValueError(f"output: {config.output!r}, expected 'clean' or 'velocity'")
         self.config = config
         interface = config.interface
-        chunk = (config.horizon, interface.action_dim)  # shape of a chunk
-        n_bins = config.n_action_bins
-        self.tokenizer = ActionTokenizer(*chunk, config.n_coefficients, n_bins)
+        chunk = (config.horizon, interface.action_dim)
+        self.tokenizer = ActionTokenizer(*chunk, config.n_coefficients, config.n_action_bins)
         self.n_action_tokens = config.n_coefficients * interface.action_dim
         self.n_words = len(interface.vocabulary)  # the ids behind them are action tokens
         # Where in the sequence the text stands.
@@ -223,7 +219,7 @@ class VLA(nn.Module):
         self.at_subtask = n_prefix  # "subtask:"
         self.at_indicator = self.at_subtask + 1 + interface.subtask_length  # "Advantage:"
         self.at_action = self.at_indicator + 2  # "action:"; the expert sees what is before it
-        n_tokens = self.n_words + n_bins
+        n_tokens = self.n_words + config.n_action_bins
         n_text = self.at_action - n_prefix + self.n_action_tokens
         self.backbone = Backbone(config, n_tokens, interface.prompt_length + n_text)
         self.text_head = nn.Linear(config.width, n_tokens)
@@ -261,24 +257,21 @@ class VLA(nn.Module):
 
     # ---- the backbone's pass
 
-    def hidden_states(
-        self, observation, prompt, subtask, positive, omit, action_tokens=None, read=True
-    ):
-        """Hidden states of the whole sequence, or of the part before "action:".
+    def hidden_states(self, observation, prompt, subtask, positive, omit, bins=None, read=True):
+        """Hidden states of the whole sequence; without action tokens of the part before "action:".
 
         observation: as `Backbone.embed_observation`.  prompt, subtask: ids (B, their length).
-        positive, omit: bool (B,), I_t and whether it is left out.  action_tokens: bins, or None.
-        read: False where the output is not wanted, which is the half of the work.
+        positive, omit: bool (B,), I_t and whether it is left out.  bins: the action tokens' bins.
         Returns `Hidden`: what went into each layer, (B, S, width); the output from "subtask:" on,
-        (B, S - at_subtask, width), or None.
+        (B, S - at_subtask, width), or None if it is not to be read.
         """
         like = prompt[:, :1]  # ids (B, 1)
         sign = torch.where(positive, WORDS.index("positive"), WORDS.index("negative"))[:, None]
         text = [prompt, torch.full_like(like, WORDS.index("subtask:")), subtask]
         text += [torch.full_like(like, WORDS.index("Advantage:")), sign]
-        if action_tokens is not None:
+        if bins is not None:
             text.append(torch.full_like(like, WORDS.index("action:")))
-            text.append(action_tokens[:, :-1] + self.n_words)  # the last is only ever a target
+            text.append(bins[:, :-1] + self.n_words)  # the last is only ever a target
         text = self.backbone.token(torch.cat(text, dim=1))  # (B, words and tokens, width)
         seen = self.backbone.embed_observation(observation)  # (B, n, width)
         tokens = torch.cat([seen, text], dim=1)  # (B, S, width)
@@ -291,11 +284,10 @@ class VLA(nn.Module):
 
         omit: bool (B,), or (B, n).  Returns (B, 1, n, S), n = 1 for the former.
         """
-        omit = omit.view(len(omit), 1, -1, 1)
-        at = torch.arange(S, device=omit.device)
-        indicator = (at >= self.at_indicator) & (at < self.at_action)  # (S,)
-        left_out = omit & indicator  # (B, 1, n, S)
-        return torch.zeros(left_out.shape, device=omit.device).masked_fill(left_out, -torch.inf)
+        omit = omit.reshape(len(omit), 1, -1, 1)
+        bias = torch.zeros(*omit.shape[:3], S, device=omit.device)
+        bias[..., self.at_indicator : self.at_action].masked_fill_(omit, -torch.inf)
+        return bias
 
     # ---- the three factors of Eq. 6
 
@@ -316,8 +308,8 @@ class VLA(nn.Module):
     def context(self, hidden, omit):
         """What the expert reads: all before "action:".  KI: no gradient flows back from it.
 
-        omit: bool (B,), or (B, n_draws).  Of what is read, only the indicator itself depends on
-        the indicator: with and without it are two masks over one context.
+        omit: bool (B,), or (B, n_draws): nothing else depends on the indicator, so "with" and
+        "without" are two masks over one context.
         """
         seen = [h[:, : self.at_action] for h in hidden.inputs]
         if self.config.insulation:
@@ -341,23 +333,17 @@ class VLA(nn.Module):
         """
         names = ("prompt", "subtask", "positive", "omit", "tokens")
         hidden = self.hidden_states(batch, *[batch[name] for name in names])
-        words = cross_entropy(self.subtask_logits(hidden), batch["subtask"])  # (B,)
-        tokens = cross_entropy(self.action_logits(hidden), batch["tokens"] + self.n_words)
-        # Every draw is a sample of its own here: (B, n_draws, ...) → (N, ...).
-        B, n_draws = eta.shape
-        chunk = batch["chunk"].repeat_interleave(n_draws, 0)
-        flat_omega = omega.flatten(0, 1)
-        flat_eta = eta.flatten(0, 1)
-        a_eta = noised(chunk, flat_omega, flat_eta).view_as(omega)
-        f = self.field(self.context(hidden, batch["omit"]), a_eta, eta).flatten(0, 1)
-        alpha = None if weight is None else weight(flat_eta)
-        flow = flow_matching_loss(f, chunk, flat_omega, flat_eta, alpha).view(B, n_draws)
-        return {"subtask": words, "tokens": tokens, "flow": flow}
-
-def cross_entropy(logits, ids):
-    """-log p(ids), summed over a text.  logits: (B, words, n_tokens).  ids: (B, words).  (B,)."""
-    loss = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")  # (B * words,)
-    return loss.view_as(ids).sum(1)
+        # cross_entropy wants the classes in the second axis: (B, n_tokens, words) → (B, words).
+        logits = self.subtask_logits(hidden).transpose(1, 2)
+        words = F.cross_entropy(logits, batch["subtask"], reduction="none")
+        logits = self.action_logits(hidden).transpose(1, 2)
+        tokens = F.cross_entropy(logits, batch["tokens"] + self.n_words, reduction="none")
+        # All draws of a sample share its chunk.
+        chunk = batch["chunk"][:, None].expand_as(omega)  # (B, n_draws, H, action_dim)
+        f = self.field(self.context(hidden, batch["omit"]), noised(chunk, omega, eta), eta)
+        alpha = None if weight is None else weight(eta)
+        flow = flow_matching_loss(f, chunk, omega, eta, alpha)  # (B, n_draws)
+        return {"subtask": words.sum(1), "tokens": tokens.sum(1), "flow": flow}
 
 def likelihood_bound(policy, batch: dict, omega: Tensor, eta: Tensor, alpha=None) -> tuple:
     """Eq. 9: log π_θ(a, a^ℓ | I_t, o_t, ℓ, ℓ̂) ≥ E[log p(a^ℓ) - α_η ‖ω - a - f‖²], per sample.
@@ -407,19 +393,16 @@ def sample_actions(
     if omega is None:
         omega = torch.randn(B, *policy.mean.shape, device=prompt.device)
     # The branches that we need, as draws of one sample: without the indicator, and with it.
-    omit = [True, False]
-    if beta in (0, 1):
-        omit = [beta == 0 or indicator is None]
-    n = len(omit)
-    omit = torch.tensor(omit, device=prompt.device).repeat(B, 1)  # (B, n)
+    branches = [beta == 0 or indicator is None] if beta in (0, 1) else [True, False]
+    n = len(branches)
+    omit = torch.tensor(branches, device=prompt.device).expand(B, n)
     positive = torch.full((B,), bool(indicator), device=prompt.device)
     shown = torch.zeros_like(positive)  # what the expert does not see is masked for it alone
     hidden = policy.hidden_states(observation, prompt, subtask, positive, shown, read=False)
     context = policy.context(hidden, omit)
     known = 0 if frozen is None else frozen.shape[1]
     if known > 0:
-        rest = frozen[:, -1:].expand(-1, policy.config.horizon - known, -1)
-        whole = torch.cat([frozen, rest], dim=1)  # (B, H, action_dim)
+        whole = F.pad(frozen, (0, 0, 0, policy.config.horizon - known))  # (B, H, action_dim)
         begin = policy.normalize(whole, observation["state"])[:, :known]
 
     def f(a, eta):
@@ -427,11 +410,11 @@ def sample_actions(
             # Inpainting: the network sees the known actions, noised to this step's η.
             a = torch.cat([noised(begin, omega[:, :known], eta), a[:, known:]], dim=1)
         many_a = a[:, None].expand(-1, n, -1, -1)  # (B, n, H, action_dim)
-        branches = policy.field(context, many_a, eta[:, None].expand(-1, n))
+        fields = policy.field(context, many_a, eta[:, None].expand(-1, n))
         if n == 1:
-            return branches[:, 0]
+            return fields[:, 0]
         # Eq. 13, on velocities and in every step: finished chunks are something else.
-        return guided(branches[:, 0], branches[:, 1], beta)
+        return guided(fields[:, 0], fields[:, 1], beta)
 
     chunk = policy.denormalize(integrate(f, omega, steps), observation["state"])
     return chunk if known == 0 else torch.cat([frozen, chunk[:, known:]], dim=1)

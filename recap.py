@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 
 from collection import collect_iteration, demonstrations, task_demonstrations
-from data import draw_prompts, generator, stack_steps, web_batches
+from data import UserError, draw_prompts, generator, stack_steps, web_batches
 from labels import all_positive, episode_returns, label
 # What recap.returns, recap.Settings and others are expected to be, too.
 from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401
@@ -177,9 +177,8 @@ def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None, 
         # The indicator is left out on positives and negatives alike: what remains is π_ref.
         batch["omit"] = (torch.rand(s.batch, generator=g) < dropout).to(s.device)
         # Several draws of (ω, η) share one pass of the backbone.
-        omega, eta = draw_noise(batch["chunk"].repeat_interleave(s.draws, 0), g)
-        omega = omega.unflatten(0, (s.batch, s.draws))  # (B, n_draws, H, action_dim)
-        eta = eta.unflatten(0, (s.batch, s.draws))  # (B, n_draws)
+        chunks = batch["chunk"][:, None].expand(-1, s.draws, -1, -1)
+        omega, eta = draw_noise(chunks, g)  # (B, n_draws, H, action_dim), (B, n_draws)
         total = loss(policy, batch, omega, eta)
         if draw_questions is not None:
             total = total + s.web * answer_loss(policy, draw_questions())

@@ -37,24 +37,23 @@ class Gains:
     config = SimpleNamespace(horizon=P.SHAPE[1], output="velocity")
     action_dim = P.SHAPE[2]
 
-    def hidden_states(self, observation, prompt, subtask, positive, omit, action_tokens=None):
+    def hidden_states(self, observation, prompt, subtask, positive, omit, *rest, read=True):
         same = len(observation["state"]) == len(prompt) == len(omit)
         check(same, "observation, prompt and omit have one row each per sample")
-        gain = {}
-        for name, x in GAIN.items():
-            gain[name] = torch.full((len(omit),), x, dtype=torch.float64)
-        shown = torch.where(positive, gain["positive"], gain["negative"])
-        return torch.where(omit, gain["omitted"], shown)  # (n,)
+        gain = torch.full((len(positive),), GAIN["negative"], dtype=torch.float64)
+        gain[positive] = GAIN["positive"]
+        return gain  # (n,)
 
     def context(self, hidden, omit):
-        same = torch.equal(hidden == GAIN["omitted"], omit)
-        check(same, "hidden_states and context are given the same `omit`")
-        return hidden
+        hint = "policy.context takes omit (n,), or (n, n_draws) with one branch per draw"
+        check(len(omit) == len(hidden) and omit.ndim in (1, 2), hint)
+        gain = hidden[:, None].expand(len(hidden), omit[0].numel())
+        return gain.masked_fill(omit.view(len(omit), -1), GAIN["omitted"])  # (n, n_draws)
 
     def field(self, context, a_eta, eta):
-        hint = "policy.field takes draws per prefix: a (B, n_draws, H, action_dim), eta (B,"
-        check(a_eta.ndim == 4 and eta.ndim == 2, f"{hint} n_draws), here n_draws = 1")
-        return context[:, None, None, None] * a_eta
+        hint = "policy.field takes draws per prefix: a (B, n_draws, H, action_dim), eta (B, ·)"
+        check(a_eta.ndim == 4 and eta.shape == a_eta.shape[:2], hint)
+        return context[:, :, None, None] * a_eta
 
     def normalize(self, chunks, states):
         return (chunks - states[:, None]) / 3
