@@ -25,6 +25,7 @@ Before anything else set the limits of your arms: hardware.Safety.
 """
 import argparse
 import importlib
+import inspect
 import os
 import signal
 import sys
@@ -33,7 +34,10 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 
 from control import record
+from data import UserError
+from hardware import BadObservation, CommandRejected, EmergencyStop
 from hardware import SafeRobot, Safety, Station, Task
+from lab.program import complain, run_program
 from robots.lerobot import LeaderArm, LeRobotRobot
 from robots.operators import Onlooker, Person, Referees, keyboard
 from robots.recorder import Recorder
@@ -77,34 +81,47 @@ def parser():
 MANY = 10**9  # of episodes, seeds, ticks
 
 def check(args):
-    """ValueError for what would fail only once the robot moves."""
+    """UserError for what would fail only once the robot moves."""
     bounds = (
         ("hz", 1, 1000), ("episodes", 1, MANY), ("seed", 0, MANY), ("iteration", 0, MANY)
     )  # fmt: skip
     for name, low, high in bounds:
         x = getattr(args, name)
         if not low <= x <= high:  # nor is NaN
-            raise ValueError(f"--{name}: {x}, expected {low} or more, and at most {high}")
+            raise UserError(f"--{name}: {x}, expected {low} or more, and at most {high}")
     if args.out is not None:
         folder = os.path.dirname(os.path.abspath(args.out))
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-            raise ValueError(f"--out: {args.out}, expected a file in a folder that we may write to")
+            raise UserError(f"--out: {args.out}, expected a file in a folder that we may write to")
 
 def load(name):
     """What module:function[:argument,...] returns; the module may lie in the current folder."""
     module, _, rest = name.partition(":")
     function, _, arguments = rest.partition(":")
     if not module or not function:
-        raise ValueError(f"{name}: expected module:function[:argument,...]")
-    call = getattr(importlib.import_module(module), function)
-    return call(*arguments.split(",")) if arguments else call()
+        raise UserError(f"{name}: expected module:function[:argument,...]")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there, and lacks another
+        raise UserError(f"{name}: there is no module {error.name}") from None
+    if not callable(getattr(found, function, None)):
+        raise UserError(f"{name}: {module} has no function {function}")
+    call = getattr(found, function)
+    given = arguments.split(",") if arguments else []
+    try:
+        inspect.signature(call).bind(*given)
+    except TypeError as error:
+        raise UserError(f"{name}: {error} of {function}") from None
+    return call(*given)
 
 def task_of(text, hz):
     """The `Task` of name:prompt:ticks."""
     parts = text.split(":")
     number = len(parts) == 3 and parts[2].isdecimal() and len(parts[2]) < len(str(MANY))
     if not number or int(parts[2]) < 1:
-        raise ValueError(f"--task: {text}, expected name:prompt:ticks")
+        raise UserError(f"--task: {text}, expected name:prompt:ticks")
     return Task(parts[0], parts[1], int(parts[2]), hz)
 
 def robot_of(args):
@@ -115,8 +132,12 @@ def robot_of(args):
         return robot, robot.task, Safety(**robot.limits), hasty
     if kind == "lerobot":
         task = task_of(args.task, args.hz)
-        return LeRobotRobot(load(name)), task, Safety(hz=args.hz), stand_still
-    raise ValueError(f"--robot: {args.robot}, expected sim:TASK or lerobot:module:function")
+        found = load(name)
+        if not hasattr(found, "action_features"):
+            kind = type(found).__name__
+            raise UserError(f"--robot: {name} returned a {kind} without action_features")
+        return LeRobotRobot(found), task, Safety(hz=args.hz), stand_still
+    raise UserError(f"--robot: {args.robot}, expected sim:TASK or lerobot:module:function")
 
 def person_of(args, robot, stack):
     """The person who takes over, connected; None: the operator is scripted.
@@ -170,9 +191,11 @@ def run(args):
                 recorder.add(*recording.episodes)
             print(report(recording, robot, args.hz))
 
+class Terminated(SystemExit):
+    """A signal ends the program: the way out is that of an error."""
+
 def terminate(number, frame):
-    """What a signal does that ends the program: the way out is that of an error."""
-    sys.exit(128 + number)
+    raise Terminated(128 + number)
 
 @contextmanager
 def orderly_end():
@@ -189,20 +212,18 @@ def orderly_end():
             signal.signal(number, handler)
 
 def main(argv=None):
-    args = parser().parse_args(argv)
-    try:
-        with orderly_end():
-            run(args)
-    except SystemExit:
-        print("python -m robots: terminated, the robot holds", file=sys.stderr)
-        raise
-    except KeyboardInterrupt:
-        print("python -m robots: interrupted, the robot holds", file=sys.stderr)
-        return 130
-    except Exception as error:  # of a robot, a bus or a policy: it was held on the way here
-        print(f"python -m robots: error: {type(error).__name__}: {error}", file=sys.stderr)
-        return 2
-    return 0
+    def work():
+        args = parser().parse_args(argv)
+        try:
+            with orderly_end():
+                run(args)
+        except Terminated:
+            print("python -m robots: terminated; the robot holds", file=sys.stderr)
+            raise
+        except (BadObservation, CommandRejected, EmergencyStop) as error:  # it was held already
+            return complain(2, f"python -m robots: error: {type(error).__name__}: {error}")
+
+    return run_program("python -m robots", work, lambda: "the robot holds")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,6 +10,7 @@ import numpy as np
 from control import REDO
 from hardware import Connection
 from robots.operators import ask_outcome
+from sim_tasks.errors import UserError
 
 # ---------------------------------------------------------------- units
 
@@ -31,7 +32,7 @@ def to_lerobot(name, value):
 FLAGS = ("use_degrees", "{side}_arm_use_degrees", "{side}_arm_config.use_degrees")
 
 def check_degrees(device):
-    """ValueError where an arm of a follower or leader is not in degrees, or nobody can say.
+    """UserError where an arm of a follower or leader is not in degrees, or nobody can say.
 
     Percents of an unknown range are no angles, and some of LeRobot's arms have them by default.
     """
@@ -40,7 +41,7 @@ def check_degrees(device):
         if not said or not all(said.values()):
             found = ", ".join(name for name, good in said.items() if not good) or "nothing says so"
             expected = "expected use_degrees=True, joints in degrees and grippers in 0-100"
-            raise ValueError(f"{side} arm: {found}; {expected}")
+            raise UserError(f"{side} arm: {found}; {expected}")
 
 def modes_of(device, side):
     """What the motors of an arm say themselves: {"pan: degrees": is it what we expect}."""
@@ -120,7 +121,7 @@ def is_open(part):
 class LeRobotRobot(Connection):
     """Any LeRobot bimanual follower, such as BiSO100Follower.
 
-    robot: an object with the methods of LeRobot's `Robot`.  ValueError where its actions are not
+    robot: an object with the methods of LeRobot's `Robot`.  UserError where its actions are not
     `left_*.pos` and `right_*.pos`, the same joints and one gripper on either side; and as
     `check_degrees`.
     every: of its images only every so many-th pixel is kept (640 x 480 to 128 x 96; three full
@@ -188,7 +189,7 @@ class LeRobotRobot(Connection):
         release(self.robot, torque_off=True)
 
 def ordered_names(keys):
-    """[left joints, left gripper, right joints, right gripper]; ValueError where there are others.
+    """[left joints, left gripper, right joints, right gripper]; UserError where there are others.
 
     keys: a list of LeRobot's, in any order.
     """
@@ -197,7 +198,7 @@ def ordered_names(keys):
     same = [k.removeprefix("left_") for k in left] == [k.removeprefix("right_") for k in right]
     if not same or len(left + right) != len(keys) or sum(map(is_gripper, keys)) != 2:
         expected = "left_*.pos and right_*.pos, the same joints and a gripper each"
-        raise ValueError(f"action_features: {keys}, expected {expected}")
+        raise UserError(f"action_features: {keys}, expected {expected}")
     return left + right
 
 def arm_names(keys, side):
@@ -221,7 +222,7 @@ class LeaderArm(Connection):
     It moves the robot while its event IS_INTERVENTION is true.  SUCCESS, FAILURE, RERECORD_EPISODE
     and TERMINATE_EPISODE end the episode; after the last one the label is asked for.
     teleop: an object with the methods of LeRobot's `Teleoperator` and `get_teleop_events`.
-    names: the robot's action keys, which `get_action` must have, too; ValueError where it is not
+    names: the robot's action keys, which `get_action` must have, too; UserError where it is not
     in degrees, as `check_degrees`.
     read_line: read_line(question) -> what somebody answers, like `input`.
     subtask: the annotation of every step.

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from control import REDO
+from sim_tasks.errors import UserError
 
 def ask_outcome(read_line=input):
     """The label, from a person: True, False or REDO; asks until it understands.
@@ -162,7 +163,7 @@ def keyboard(now=time.monotonic):
     import tty
 
     if not sys.stdin.isatty():
-        raise ValueError("stdin: not a terminal, expected one to read keys from")
+        raise UserError("stdin: not a terminal, expected one to read keys from")
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
     once = OncePerPress(now)

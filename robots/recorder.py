@@ -1,6 +1,7 @@
 """Episodes on their way into one dataset, each a file of its own until the session ends."""
 import os
 
+from data import UserError
 from lab.files import BadFile, load_dataset, save_dataset
 
 class Recorder:
@@ -28,17 +29,17 @@ class Recorder:
             raise BadFile(message) from error
 
     def check_fits(self, station):
-        """ValueError, before anything moves, where new episodes could not follow the earlier."""
+        """UserError, before anything moves, where new episodes could not follow the earlier."""
         seen = station.observe()
         here = kinds_of(seen | {"actions": seen["state"]})
         for last in self.earlier[-1:]:
             there = kinds_of(last.observations | {"actions": last.actions})
             if here != there:
                 expected = f"expected what is seen here, {here}"
-                raise ValueError(f"--out: {self.path} holds {there}, {expected}")
+                raise UserError(f"--out: {self.path} holds {there}, {expected}")
             if last.hz != station.task.hz:
                 expected = f"expected {station.task.hz} as here"
-                raise ValueError(f"--out: {self.path} is of {last.hz} Hz, {expected}")
+                raise UserError(f"--out: {self.path} is of {last.hz} Hz, {expected}")
         self.earlier = []  # seen, and read again when they are joined
 
     def add(self, episode):

@@ -5,6 +5,7 @@ import numpy as np
 import sim_tasks  # noqa: F401  (registers the tasks)
 from hardware import Connection, to_dict, to_vector
 from sim_tasks.arms import STATIC
+from sim_tasks.errors import UserError
 
 class SimRobot(Connection):
     """Any bimanual Gymnasium task of sim_tasks as a robot, and as its own referee.
@@ -19,7 +20,10 @@ class SimRobot(Connection):
     simulated = True
 
     def __init__(self, env="SimTasks/FoldShirt-v0", seed=0):
-        self.env = gymnasium.make(env, disable_env_checker=True)
+        try:
+            self.env = gymnasium.make(env, disable_env_checker=True)
+        except gymnasium.error.Error as error:
+            raise UserError(f"env: {env!r}: {' '.join(str(error).split())}") from None
         self.seed = seed
         self.is_connected = False
         self.task = self.env.unwrapped.task

@@ -5,6 +5,7 @@ Time is simulated throughout.
 import abc
 import os
 import signal
+import subprocess
 import sys
 from dataclasses import replace
 from enum import Enum
@@ -20,7 +21,7 @@ from benchmarks.driver import SimulatedTime
 from control import REDO, Clock, drive
 from driver import WIDE, Still, background, command, rig, rising, safe
 from hardware import EmergencyStop, SafeRobot, Safety, Station, Task, to_dict, to_vector
-from helpers import episode, toy_policy, toy_value
+from helpers import ROOT, episode, toy_policy, toy_value
 from lab.files import load_dataset, save_dataset, save_network
 from robots.__main__ import main, stand_still
 from robots.checkpoint import actor
@@ -803,7 +804,8 @@ WRONG = [
     (["--robot", "ros:x"], "--robot: ros:x"),
     (["--robot", "sim:Nothing"], "Nothing"),
     (["--robot", "lerobot:no_such_module:f"], "no_such_module"),
-    (["--policy", "recap:nothing"], "nothing"),
+    (["--policy", "recap:nothing"], "recap:nothing: recap has no function nothing"),
+    (["--policy", "robots.checkpoint:actor"], "missing a required argument: 'path' of actor"),
     (["--policy", "recap"], "recap: expected module:function"),
     (["--policy", "robots.checkpoint:actor:none.npz,box"], "none.npz"),
     (["--hz", "0"], "--hz: 0.0"),
@@ -833,6 +835,21 @@ def test_the_task_of_a_real_robot_is_checked(monkeypatch, capsys):
     for task in ("lift", *(f"lift:it{x}" for x in wrong)):
         assert main(["--robot", "lerobot:my_station:robot", "--task", task]) == 2
         assert f"--task: {task}, expected name:prompt:ticks" in capsys.readouterr().err
+
+def broken():
+    """A policy of somebody's, with a fault."""
+    return lambda *given: {}["chunk"]
+
+def test_a_fault_of_a_policy_keeps_its_traceback():
+    """It is not the command line that is wrong.  The robot is held on the way out."""
+    with pytest.raises(KeyError, match="chunk"):
+        main(["--policy", "test_robots:broken"])
+
+def test_help_is_shown_on_any_terminal():
+    command = "python -m robots --help | head -1".replace("python", f'"{sys.executable}"')
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True)
+    assert done.returncode == 0 and done.stderr == b"" and done.stdout.count(b"\n") == 1
 
 # ---------------------------------------------------------------- what is recorded
 
