@@ -8,7 +8,7 @@ import sys
 
 import matplotlib
 
-from data import UserError
+from sim_tasks.errors import UserError
 
 def run_program(name, work, hint=str):
     """Call work().  Returns its status, for sys.exit: None is 0.

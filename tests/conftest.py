@@ -23,6 +23,11 @@ def few_questions(monkeypatch):
     real = questions.questions
     monkeypatch.setattr(questions, "questions", lambda n, seed: real(300, seed))
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Runs draw none: they take longer than all else, and change no number."""
+    monkeypatch.setattr("lab.cli.draw_pictures", lambda run, metrics: None)
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A whole run at the smallest size: its folder, and metrics.json.  To be read, not changed."""

@@ -1,8 +1,11 @@
 """Made-up episodes, small networks and small runs, for all tests."""
 import os
+import runpy
+import sys
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 import sim_tasks
@@ -26,7 +29,7 @@ encode = TOYS.encode
 TINY_RUN = dict(
     task="fold_collar", iterations=1, demonstrations=4, autonomous=5, corrected=3,
     evaluation_episodes=6, pretraining_steps=3, sft_steps=2, policy_steps=3,
-    value_pretraining_steps=3, value_steps=2, batch=8, value_batch=8,
+    value_pretraining_steps=3, value_steps=2, batch=8, value_batch=8, euler=1,
 )  # fmt: skip
 TINY_POLICY = PolicyConfig(
     TOYS, width=16, layers=2, heads=2, expert_width=24, horizon=4, n_coefficients=2,
@@ -44,6 +47,17 @@ def options(settings):
     for name, value in settings.items():
         arguments += ["--" + name.replace("_", "-"), str(value)]
     return arguments
+
+def run_program(monkeypatch, path, *arguments):
+    """`python path arguments`, in this process, which has imported torch already.
+
+    Returns the status.  What it prints is for capsys.
+    """
+    monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+    monkeypatch.setattr(sim_tasks, "ADDED", {})
+    with pytest.raises(SystemExit) as leave:
+        runpy.run_path(os.path.join(ROOT, path), run_name="__main__")
+    return leave.value.code
 
 # ---------------------------------------------------------------- episodes
 

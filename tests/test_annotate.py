@@ -2,13 +2,11 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import ROOT, episode
+from helpers import episode, run_program
 
 from lab import annotate
 from lab.files import load_network, save_dataset
@@ -146,11 +144,10 @@ def test_a_lerobot_folder_gives_the_same_numbers(tmp_path, saved):
     for name in one:
         assert one[name].dtype == other[name].dtype and np.array_equal(one[name], other[name])
 
-def test_the_command(tmp_path, saved):
-    command = [sys.executable, "-m", "lab.annotate", saved, "--out", tmp_path / "out", *FEW]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    box, collar, last = done.stdout.splitlines()
+def test_the_command(tmp_path, saved, monkeypatch, capsys):
+    arguments = [saved, "--out", tmp_path / "out", *FEW]
+    assert run_program(monkeypatch, "lab/annotate.py", *arguments) == 0
+    box, collar, last = capsys.readouterr().out.splitlines()
     assert box.startswith("box: 6 episodes (50% succeed); V on the 1 held out: correlation")
     assert "judged to the end, ε = " in box and "judged to 10 steps, ε = " in collar
     assert f"{sum(len(e) for e in dataset())} frames" in last

@@ -1,8 +1,5 @@
 """Any Gymnasium environment as a task: its copies against single environments, and a tiny run."""
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import gymnasium
@@ -12,7 +9,7 @@ import pytest
 import sim_tasks
 from collection import demonstrate
 from data import interface_of
-from helpers import ROOT, options
+from helpers import options, run_program
 from lab.files import load_dataset
 from settings import Settings
 from sim_tasks.gym_task import GymTask
@@ -185,14 +182,11 @@ SIZES = dict(
     sft_steps=2, policy_steps=3, value_pretraining_steps=3, value_steps=2, batch=8, value_batch=8,
 )  # fmt: skip
 
-def test_algorithm_1_runs_without_corrections(tmp_path):
+def test_algorithm_1_runs_without_corrections(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "pendulum.py").write_text(FILE)
-    done = subprocess.run(
-        [sys.executable, os.path.join(ROOT, "recap.py"), "--task", "pendulum.py:TASK",
-         *options(SIZES), "--out", "out"],
-        cwd=tmp_path, capture_output=True, text=True, encoding="utf-8",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    arguments = ["--task", "pendulum.py:TASK", *options(SIZES), "--out", "out"]
+    assert run_program(monkeypatch, "recap.py", *arguments) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["settings"]["corrected"] == 0 and metrics["task"] == "pendulum"
     assert [row["name"] for row in metrics["stages"]][-1] == "recap_1"

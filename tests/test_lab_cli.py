@@ -3,8 +3,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import fields
 
 import numpy as np
@@ -13,7 +11,7 @@ import torch
 
 import recap
 import sim_tasks
-from helpers import ROOT, TINY_RUN
+from helpers import TINY_RUN
 from data import UserError
 from lab import cli, files, tables
 from lab.cli import QUICK
@@ -69,13 +67,10 @@ def test_no_insulation_on_the_command_line_reaches_the_run(tmp_path):
 
 # ---------------------------------------------------------------- help
 
-def test_help_has_its_groups_every_default_and_the_other_doors():
+def test_help_has_its_groups_every_default_and_the_other_doors(monkeypatch):
     """What `python recap.py --help` prints: each setting in its group, with its default."""
-    environment = os.environ | {"COLUMNS": "80"}
-    shown = subprocess.run(
-        [sys.executable, "recap.py", "--help"], cwd=ROOT, env=environment, capture_output=True,
-        text=True, encoding="utf-8", check=True,
-    ).stdout  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = cli.parser().format_help()
     titles = re.findall(r"^(\w+):$", shown, re.MULTILINE)
     groups = ["task", "data", "labels", "training", "acting", "output"]
     assert [title for title in titles if title != "options"] == groups
@@ -156,14 +151,17 @@ def test_a_folder_is_claimed_by_one_run_alone(tmp_path, monkeypatch):
         open_run(parse(["--out", "named"]))
     assert os.listdir("named") == ["settings.json"]
 
+@pytest.mark.skipif(os.name == "nt", reason="no fork")
 def test_a_run_that_is_killed_at_its_first_moment_leaves_a_free_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    killed = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from lab import cli, files\n"
-        "files.sync = lambda path: os._exit(9)\n"
-        "cli.main(None, None, None, ['--out', 'x'])"
-    )
-    assert subprocess.run([sys.executable, "-c", killed, ROOT]).returncode == 9
+    child = os.fork()
+    if child == 0:
+        try:
+            files.sync = lambda path: os._exit(9)
+            cli.main(None, None, None, ["--out", "x"])
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert all(name.startswith(".writing-") for name in os.listdir("x"))
     assert open_run(parse(["--out", "x"])).settings == Settings()
     assert open_run(parse(["--resume", "x"])).settings == Settings()

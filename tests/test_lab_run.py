@@ -23,6 +23,8 @@ def comparable(metrics):
     stages = [{key: x for key, x in row.items() if key != "seconds"} for row in metrics["stages"]]
     return stages, metrics["value"], metrics["labels"], metrics["settings"]
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 def resume(folder):
     assert cli.main(recap.recap, recap.supervised, None, ["--resume", str(folder)]) == 0
     with open(os.path.join(folder, "metrics.json"), encoding="utf-8") as file:
@@ -72,11 +74,13 @@ def test_resume_ends_with_the_same_numbers(tiny, tmp_path, lost):
         assert all(np.array_equal(a[key], b[key]) for key in a.files)
 
 def test_resume_after_kill_9(tiny, tmp_path):
+    """A process of its own, in another working directory."""
     out, metrics = tiny
     killed = str(tmp_path / "killed")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    command = [sys.executable, "recap.py", *options(TINY_RUN), "--out", killed]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    program = os.path.join(ROOT, "recap.py")
+    command = [sys.executable, program, *options(TINY_RUN), "--out", "killed"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
     while process.poll() is None and not os.path.exists(os.path.join(killed, "D_0.npz")):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

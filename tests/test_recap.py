@@ -451,13 +451,17 @@ def until(run, last):
 
     return keep
 
-def test_alone_in_a_folder_and_resumed_the_algorithm_gives_the_same_bits(tiny, tmp_path):
+def test_alone_in_a_folder_and_resumed_the_algorithm_gives_the_same_bits(
+    tiny, tmp_path, monkeypatch
+):
     """`recap(Settings())` in a notebook, through lab.run.Run, and after two interruptions."""
     s = Settings(**TINY_RUN)
     torch.manual_seed(123)  # what came before has no part in it
     pi, V = recap.recap(s)
     assert same_weights(pi, load_network(os.path.join(tiny[0], "pi_1.npz")))
     assert same_weights(V, load_network(os.path.join(tiny[0], "V_1.npz")))
+    # In the place of an evaluation, another use of the global generator.
+    monkeypatch.setattr(Run, "evaluate", lambda *given, **more: torch.rand(1))
     for last in ("pi_0", "V_1"):
         torch.manual_seed(len(last))
         with pytest.raises(Interrupted):
@@ -564,6 +568,8 @@ def test_every_iteration_restarts_from_the_pretrained_networks_and_data_only_gro
 
     monkeypatch.setattr(recap, "train_policy", policy_spy)
     monkeypatch.setattr(recap, "train_value", value_spy)
+    for name in ("evaluate", "check_value"):
+        monkeypatch.setattr(Run, name, lambda *given, **more: None)
     run = Run(Settings(**(TINY_RUN | dict(iterations=2))), str(tmp_path))
     recap.recap(run.settings, run.keep)
     assert len(run.labels) == 2
