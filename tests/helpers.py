@@ -27,7 +27,8 @@ encode = TOYS.encode
 
 # Algorithm 1 from end to end in seconds; nothing is learned.
 TINY_RUN = dict(
-    task="fold_collar", iterations=1, demonstrations=4, autonomous=5, corrected=3,
+    task="fold_collar", pretraining_tasks="fold_shirt", iterations=1, demonstrations=4,
+    autonomous=5, corrected=3,
     evaluation_episodes=6, pretraining_steps=3, sft_steps=2, policy_steps=3,
     value_pretraining_steps=3, value_steps=2, batch=8, value_batch=8, euler=1,
 )  # fmt: skip
