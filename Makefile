@@ -14,7 +14,7 @@ quick: .venv/installed
 	.venv/bin/python recap.py --quick
 
 test: .venv/installed
-	.venv/bin/python -m pytest
+	.venv/bin/python tests/both.py
 
 slow: .venv/notebooks
 	.venv/bin/python -m pytest -m slow

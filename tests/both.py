@@ -1,6 +1,7 @@
 """The fast tests in two processes: `python tests/both.py`, with any options of pytest.
 
-One takes the files from the first on, the other from the last, until they meet.
+One takes the files from the first on, the other from the last, until they meet.  Any failure is
+that of both.  `python -m pytest` runs the same tests in one process.
 """
 import os
 import subprocess
@@ -21,9 +22,12 @@ class Half:
         self.mine = {}  # file -> is it this one's?
 
     def pytest_collection_modifyitems(self, items):
+        # The run that several files read is made by the first half alone.
+        with_run = {item.path for item in items if "tiny" in item.fixturenames}
+        files = sorted({item.path for item in items}, key=lambda path: (path not in with_run, path))
         if self.last:
-            files = {item.path: i for i, item in enumerate(items)}
-            items.sort(key=lambda item: -files[item.path])
+            files.reverse()
+        items.sort(key=lambda item: files.index(item.path))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item):
