@@ -3,8 +3,8 @@
 One takes the files from the first on, the other from the last, until they meet.  Any failure is
 that of both.  `python -m pytest` runs the same tests in one process.
 """
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 
@@ -42,23 +42,35 @@ class Half:
             return False
         return True
 
+def half(arguments, folder, printed=None):
+    """The first half, or the second one, whose output goes to a file.  Returns its status."""
+    if printed is not None:
+        output = os.open(printed, os.O_WRONLY | os.O_CREAT)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+    return int(pytest.main(arguments, plugins=[Half(folder, last=printed is not None)]))
+
+def second_half(*given):
+    sys.exit(half(*given))
+
 def main(arguments):
     """Returns the status of the worse half.  What the second one prints comes at the end."""
-    if arguments[:1] == ["--second-half"]:
-        return pytest.main(arguments[2:], plugins=[Half(arguments[1], last=True)])
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as printed:
-        command = [sys.executable, __file__, "--second-half", folder, *arguments]
-        second = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT)
+    # Where a process can be forked, what takes seconds to import is there already.
+    forked = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        import torch._dynamo  # noqa: F401
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
+        printed = os.path.join(other, "printed")
+        second = forked.Process(target=second_half, args=(arguments, folder, printed))
+        second.start()
         try:
-            status = pytest.main(arguments, plugins=[Half(folder, last=False)])
-            second.wait()
+            status = half(arguments, folder)
+            second.join()
         finally:
             second.kill()
-            second.wait()
-        printed.seek(0)
-        sys.stdout.flush()
-        sys.stdout.buffer.write(printed.read())
-    return max(status, second.returncode)
+        with open(printed, encoding="utf-8") as file:
+            print(file.read())
+    return max(status, second.exitcode)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -180,6 +180,7 @@ TASK = GymTask(
 SIZES = dict(
     iterations=1, demonstrations=4, autonomous=5, evaluation_episodes=6, pretraining_steps=3,
     sft_steps=2, policy_steps=3, value_pretraining_steps=3, value_steps=2, batch=8, value_batch=8,
+    euler=1,
 )  # fmt: skip
 
 def test_algorithm_1_runs_without_corrections(tmp_path, monkeypatch):

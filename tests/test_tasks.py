@@ -586,7 +586,7 @@ def test_the_example_is_short():
 TINY_OWN = dict(
     iterations=1, demonstrations=4, autonomous=4, corrected=3, evaluation_episodes=5,
     pretraining_steps=3, sft_steps=2, policy_steps=3, value_pretraining_steps=3, value_steps=2,
-    batch=8, value_batch=8,
+    batch=8, value_batch=8, euler=1,
 )  # fmt: skip
 
 def test_algorithm_1_runs_on_the_example_from_another_folder(tmp_path, monkeypatch, capsys):
