@@ -233,7 +233,7 @@ def survivors(mutants, jobs=2):
     while todo or running:
         while todo and len(running) < jobs:
             mutant = todo.pop()
-            running[begin(mutant, tests_of(mutant.module))] = (mutant, time.monotonic())
+            running[begin(mutant, files_for(mutant.module))] = (mutant, time.monotonic())
         child, status = os.waitpid(-1, os.WNOHANG)
         if child == 0:
             for late, (_, begun) in running.items():
@@ -254,14 +254,14 @@ def warm_up():
     import matplotlib.pyplot  # noqa: F401
     import torch._dynamo  # noqa: F401
 
-def tests_of(module):
+def files_for(module):
     return [os.path.join(ROOT, "tests", f"test_{name}.py") for name in TESTS[module].split()]
 
 def all_pass(modules):
     """Do the tests of these modules pass on the code as it is?"""
     files = {}  # in order, each once
     for module in modules:
-        files |= dict.fromkeys(tests_of(module))
+        files |= dict.fromkeys(files_for(module))
     warm_up()
     _, status = os.waitpid(begin(None, files), 0)
     return status == 0
