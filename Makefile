@@ -17,7 +17,7 @@ test: .venv/installed
 	.venv/bin/python tests/both.py
 
 slow: .venv/notebooks
-	.venv/bin/python -m pytest -m slow
+	.venv/bin/python tests/both.py -m slow
 
 notebooks: .venv/notebooks
 	.venv/bin/python notebooks/build.py
