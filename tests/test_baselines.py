@@ -325,6 +325,22 @@ def test_ppo_against_its_formula():
     }
     assert {"expert.outward.weight", "text_head.weight", "backbone.token.weight"} <= trained
 
+def test_a_ratio_above_e_20_counts_as_e_20_and_has_no_gradient(monkeypatch):
+    """Without trust regions, where the loss is -r A."""
+    x = torch.tensor([20.5, 3.0], dtype=torch.float64, requires_grad=True)
+
+    def bound(network, *given):
+        return (x, 2 * x) if network == "new" else (0 * x, 0 * x)
+
+    monkeypatch.setattr(baselines, "likelihood_bound", bound)
+    batch = {"advantage": torch.tensor([0.5, -2.0], dtype=torch.float64)}
+    loss = ppo_loss("new", batch, None, None, "old", math.inf, math.inf, alpha=0.5)
+    tokens = 0.5 * math.e**20 - 2 * math.e**3
+    flow = 0.5 * math.e**20 - 2 * math.e**6
+    assert loss.item() == pytest.approx(-(tokens + 0.5 * flow) / 2, rel=1e-12)
+    (slope,) = torch.autograd.grad(loss, x)
+    assert slope.tolist() == pytest.approx([0, math.e**3 + 0.5 * 2 * math.e**6])
+
 def test_ppo_makes_better_actions_likelier_and_worse_ones_less():
     """With the ratio upside down, steps along the gradient would do the opposite."""
     reference = make_policy()

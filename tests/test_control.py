@@ -738,6 +738,26 @@ def test_a_robot_that_cannot_even_be_held_any_more_loses_nothing():
     assert isinstance(recording.error, ConnectionError)
     assert len(recording.episodes[0]) == 12
 
+def test_an_arm_that_cannot_be_held_at_the_end_is_told_unless_something_else_came_first():
+    for first in (None, RuntimeError("the policy")):
+        arms = Still(WIDE)
+        robot = safe(arms, WIDE)
+        script = Script(length=5)
+        station = Station(robot, Task("lift", "lift it", 100), script)
+
+        def gone():
+            raise ConnectionError("gone")
+
+        def policy(observation, live, frozen):
+            if first is not None:
+                raise first
+            return rising(4)(observation, live, frozen)
+
+        station.hold = gone
+        recording = drive(station, policy, 4, hz=50, clock=arms.clock)
+        error = recording.error
+        assert error is first or (first is None and isinstance(error, ConnectionError))
+
 class Releasing(SimulatedTime):
     """Time in which a policy's second call goes on only when somebody sleeps after a hold."""
 

@@ -248,14 +248,14 @@ def test_the_watchdog_holds_after_400_ms_once_and_then_eases_in():
     arms.clock.t = 5.401
     robot.check()
     robot.check()
-    assert arms.log[-2:] == ["send", "hold"]
+    assert arms.log[-2:] == ["send", "hold"] and robot.holds == 1
     before = arms.pose[0]
     sent = robot.send_action(command(arms, 3.0))
     assert np.isclose(sent["left_0.pos"] - before, 0.01)
     # Nobody checked in time: the next command finds out itself.
     arms.clock.t += 0.5
     robot.send_action(command(arms, 3.0))
-    assert arms.log[-3:] == ["send", "hold", "send"]
+    assert arms.log[-3:] == ["send", "hold", "send"] and robot.holds == 2
     assert np.isclose(arms.pose[0] - before, 0.02)
 
 def test_a_new_robot_has_done_nothing_and_its_watchdog_sleeps():

@@ -254,6 +254,9 @@ def test_a_pause_is_both_arms_and_three_steps_in_a_row():
     stand(e, range(26, 30))  # to the end: 26, 27, 28, after which nobody knows
     good, bad = SHIRT.visible_quality(e.observations)
     assert not good.any() and np.flatnonzero(bad).tolist() == [27]
+    e = watched()
+    stand(e, range(0, 4))  # from the beginning: 0, before which nobody knows, 1, 2
+    assert np.flatnonzero(SHIRT.visible_quality(e.observations)[1]).tolist() == [1]
 
 def test_rows_of_goals_are_no_grasps():
     e = watched()
