@@ -92,13 +92,14 @@ def play(world, act, execute, operator=None, source="autonomous", iteration=0, m
         world.step(actions)
         log.add(live, step | {"actions": actions, "intervention": taken})
     progress.close()
+    last = world.observe()  # o_T: who is over stays as they are
     episodes = []
     for i, steps in enumerate(log.cut()):
         episode = episode_of(
             steps, task=task.name, prompt=str(world.prompts()[i]), max_length=task.max_steps,
             success=bool(world.success[i]), stages=np.arange(len(task.subtasks)) < world.stage[i],
             source=source, iteration=iteration, metadata=metadata[i] if metadata else "",
-            hz=task.hz,
+            hz=task.hz, last={name: x[i] for name, x in last.items()},
         )  # fmt: skip
         episodes.append(episode)
     return episodes

@@ -32,8 +32,8 @@ SOURCES = ("demonstration", "autonomous", "corrected")
 class Episode:
     """One attempt at a task: T steps.
 
-    Every step has an observation and an action; the paper's o_T, after which nothing is done, is
-    not kept.  UserError where lengths disagree, a number is not finite or the source is unknown.
+    Every step has an observation and an action; of o_T, after which nothing is done, nobody
+    learns.  UserError where lengths disagree, a number is not finite or the source is unknown.
     """
 
     task: str  # its id, to which ε_ℓ and the time limit belong
@@ -49,6 +49,7 @@ class Episode:
     hz: float  # control steps per second
     iteration: int = 0  # k of Algorithm 1 (π^{k-1} acted); 0 for demonstrations
     metadata: str = ""  # s in words
+    last: dict | None = None  # o_T: name -> array (...), for pictures; None: not kept
 
     def __post_init__(self):
         T = len(self.actions)

@@ -20,6 +20,7 @@ def check_value(value, trained_on, heldout, s):
     Returns a dict of numbers, None where one cannot be computed:
     heldout_correlation: of V with the return.  heldout_loss, train_loss: Eq. 1 on either; their
     difference is what V overfits.  outcome_auc, prompt_effect: see the functions.
+    heldout_success: share of the others that succeed.
     """
     return {
         "heldout_correlation": correlation(value, heldout, s),
@@ -27,6 +28,7 @@ def check_value(value, trained_on, heldout, s):
         "train_loss": mean_value_loss(value, trained_on, s),
         "outcome_auc": outcome_auc(value, heldout),
         "prompt_effect": prompt_effect(value, heldout, s),
+        "heldout_success": float(np.mean([e.success for e in heldout])),
     }
 
 def correlation(value, episodes, s):
@@ -93,9 +95,10 @@ def count_labels(value, I, D, s, k):
     would call so (`toys.Toy.visible_quality`), the share labelled positive.
     positive_before_failure: the same of the last N steps of those that failed before their limit.
     Rewards do that: where most time out, failing at once is paid -C_fail and spares the -1s.
+    positive_fraction_successes, positive_fraction_failures: of the newest rollouts that end so.
     """
     A = step_advantages(predict_values(value, D), D, s, k)
-    rollouts = []
+    rollouts = {True: [], False: []}  # by their success
     demonstrations = []
     good = []
     bad = []
@@ -107,7 +110,7 @@ def count_labels(value, I, D, s, k):
         elif e.source == "corrected" and e.iteration == k:
             corrected.append(e.intervention)
         elif e.source == "autonomous" and e.iteration == k:
-            rollouts.append(positive)
+            rollouts[bool(e.success)].append(positive)
             if not e.success and len(e) < e.max_length:
                 before_failure.append(positive[-s.lookahead :])
             quality = s.target.visible_quality(e.observations)
@@ -118,7 +121,9 @@ def count_labels(value, I, D, s, k):
     return {
         "iteration": k,
         "epsilon": thresholds(A, D, s, k)[s.target.name],
-        "positive_fraction_rollouts": _share(rollouts),
+        "positive_fraction_rollouts": _share(rollouts[True] + rollouts[False]),
+        "positive_fraction_successes": _share(rollouts[True]),
+        "positive_fraction_failures": _share(rollouts[False]),
         "positive_fraction_demonstrations": _share(demonstrations),
         "corrected_fraction": _share(corrected),
         "positive_given_good": _share(good),

@@ -3,17 +3,24 @@ import argparse
 import os
 import shlex
 import sys
+import textwrap
+import webbrowser
 from dataclasses import asdict, fields
+from functools import partial
+from pathlib import Path
 
 import torch
 
 from data import UserError
 from lab.aside import aside
+from lab.compare import compare
 from lab.files import BadFile, claim, read_json
 from lab.given import datasets, read, settle
-from lab.pictures import draw_pictures
+from lab.pictures import before_and_after, draw_pictures
 from lab.program import run_program
-from lab.run import Run
+from lab.progress import Progress, stages_of, summary_writer
+from lab.report import Report
+from lab.run import WIDTH, Run
 from lab.tables import summary, table
 from settings import Settings
 from sim_tasks import TASKS, find_task
@@ -33,7 +40,7 @@ TINY = dict(
     value_steps=40,
 )  # fmt: skip
 
-PICTURES = ("learning_curve.png", "value_trace.png", "before.gif", "after.gif")
+PICTURES = ("report.html", "learning_curve.png", "value_trace.png", "before.gif", "after.gif")
 
 DOORS = """\
 other doors:
@@ -60,10 +67,18 @@ def parser():
     output.add_argument("--out", help="folder, new or empty (default: runs/TASK-seedN)")
     about = "a first look: a small run, of FoldCollar or of --task"
     output.add_argument("--quick", action="store_true", help=about)
+    about = "losses and gradient norms for TensorBoard, too (in OUT/tensorboard)"
+    output.add_argument("--tensorboard", action="store_true", help=about)
     output.add_argument("--resume", metavar="OUT", help="go on with an interrupted run")
     output.add_argument(
         "--summary", metavar="OUT", nargs="+", help="only print the mean over finished runs"
     )
+    output.add_argument("--view", metavar="OUT", help="only open the report of a run in a browser")
+    output.add_argument("--episode", metavar="K:I", help="--view opens with episode I of D_K")
+    about = "only write compare.html, the curves of finished runs over one another"
+    output.add_argument("--compare", metavar="OUT", nargs="+", help=about)
+    about = "the one setting in which the runs of --compare differ, like sft_steps"
+    output.add_argument("--axis", metavar="SETTING", help=about)
     return parser
 
 def add_setting(group, f):
@@ -161,19 +176,49 @@ def claim_free(name, settings):
 
 def resumed(folder, read_lerobot):
     """The `Run` of a folder, with its settings."""
+    settings, given = settings_of("--resume", folder, read_lerobot)
+    check_device(settings.device)
+    return Run(settings, folder, given)
+
+def settings_of(option, folder, read_lerobot, **changes):
+    """The `Settings` of a run in a folder, and its data.  option: which asks for them."""
     path = os.path.join(folder, "settings.json")
     try:
-        asked = read_json(path)
-        settings, given = with_data(asked, read_lerobot)
+        asked = read_json(path) | changes
+        return with_data(asked, read_lerobot)
     except FileNotFoundError as error:
         message = f"there is no {error.filename}, expected the folder of a run, and its data"
-        raise UserError(f"--resume: {message}") from None
+        raise UserError(f"{option}: {message}") from None
     except (BadFile, TaskError):  # they name the file, of the data or of the task
         raise
     except (AttributeError, TypeError, UserError) as error:  # other names, other types
         raise UserError(f"{path}: not the settings of a run ({error})") from None
-    check_device(settings.device)
-    return Run(settings, folder, given)
+
+def view(folder, episode, read_lerobot):
+    """Open the report of a run; made anew where there is none, or for one of its episodes.
+
+    episode: "k:i" or None.
+    """
+    path = os.path.join(folder, "report.html")
+    if episode is not None or not os.path.exists(path):
+        # It was made on another machine, perhaps.
+        settings, _ = settings_of("--view", folder, read_lerobot, device="cpu")
+        if settings.target.has_world and os.path.exists(os.path.join(folder, "metrics.json")):
+            before_and_after(settings, folder)
+        Report(settings, folder, wanted_of(episode, settings)).write()
+    print(path)
+    # Without a display a browser would be one for terminals, and take this one.
+    if sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ:
+        webbrowser.open(Path(path).resolve().as_uri())
+
+def wanted_of(text, settings):
+    """(k, i) of "k:i"; None of None."""
+    if text is None:
+        return None
+    k, _, i = text.partition(":")
+    if not (k.isdecimal() and i.isdecimal() and int(k) <= settings.iterations):
+        raise UserError(f"--episode: {text!r}, expected k:i, k from 0 to {settings.iterations}")
+    return int(k), int(i)
 
 def main(recap, supervised, read_lerobot, argv=None):
     """recap, supervised: the algorithms, of recap.py.  argv: None is the command line's."""
@@ -181,36 +226,63 @@ def main(recap, supervised, read_lerobot, argv=None):
 
     def work():
         args = parser().parse_args(argv)
+        for option, of in (("episode", "view"), ("axis", "compare")):
+            if getattr(args, option) is not None and getattr(args, of) is None:
+                raise UserError(f"--{option}: without --{of}, expected both")
         if args.summary is not None:
             print(summary(args.summary))
             return
+        if args.compare is not None:
+            print(compare(args.compare, args.axis))
+            return
+        if args.view is not None:
+            view(args.view, args.episode, read_lerobot)
+            return
+        make_writer = summary_writer() if args.tensorboard else None
         run = open_run(args, read_lerobot)
         opened.append(run)
         torch.set_num_threads(1)  # products this small gain nothing from a second core
-        with aside(run) as run:  # but measuring beside the training does
-            if run.settings.supervised:
-                supervised(run.settings, run.keep)
-            recap(run.settings, run.keep)
-        finish(run)
+        writer = make_writer and make_writer(run.path("tensorboard"))
+        stages = stages_of(run.settings)
+        progress = Progress(stages, run.path("history.jsonl"), run.seconds, writer)
+        report = Report(run.settings, run.out)
+        try:
+            with aside(run) as run:  # but measuring beside the training does
+                run.progress = progress
+                run.after_each = partial(attempt, "the report is", report.write)
+                if run.settings.supervised:
+                    supervised(run.settings, run.keep)
+                recap(run.settings, run.keep)
+        finally:
+            progress.close()
+        finish(run, report)
 
     def hint():
         return "".join(f"python recap.py --resume {shlex.quote(x.out)} goes on" for x in opened)
 
     return run_program("recap.py", work, hint)
 
-def finish(run):
-    """metrics.json, the table, the pictures."""
+def attempt(what, make, *arguments):
+    """make(*arguments), or a warning: the numbers are there, a picture is not worth a failure."""
+    try:
+        return make(*arguments)
+    except Exception as error:
+        message = f"warning: {what} missing ({type(error).__name__}: {error})"
+        print(message, file=sys.stderr)
+
+def finish(run, report):
+    """metrics.json, the table, the pictures, the report."""
     metrics = run.write_recap_metrics()
     if not run.settings.target.has_world:
+        attempt("the report is", report.write)
         print(f"\n{run.out}: metrics.json with the checks of V and the labels, checkpoints (.npz);")
         print("there is no world in which to evaluate the policy")
         return
     print(f"\n{table(metrics)}\n", flush=True)
-    try:
-        draw_pictures(run, metrics)
-    except Exception as error:  # the numbers are there: a picture is not worth a run's failure
-        message = f"warning: pictures are missing ({type(error).__name__}: {error})"
-        print(message, file=sys.stderr)
+    shown = attempt("pictures are", draw_pictures, run, metrics)
+    if shown:
+        print(textwrap.fill(shown, WIDTH))
+    attempt("the report is", report.write)
     pictures = [name for name in PICTURES if os.path.exists(run.path(name))]
-    print(f"{run.out}: {', '.join(['metrics.json', *pictures])};")
-    print("datasets and checkpoints (.npz)")
+    print(f"{run.out}: metrics.json, datasets and checkpoints (.npz),")
+    print(", ".join(pictures))

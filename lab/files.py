@@ -159,6 +159,10 @@ def save_dataset(episodes, path):
     for name in names:
         steps = in_a_row(name, [e.observations[name] for e in episodes])
         arrays[f"observations/{name}"] = steps
+    # o_T, where all episodes have it.
+    if all(e.last is not None for e in episodes):
+        for name in names:
+            arrays[f"last/{name}"] = np.stack([e.last[name] for e in episodes])
     write_arrays(path, arrays)
 
 def in_a_row(name, arrays):
@@ -190,17 +194,16 @@ def episodes_of(arrays):
     if len(ends) == 0 or ends[-1] != len(arrays["actions"]):
         raise ValueError(f"lengths of {len(ends)} episodes, {len(arrays['actions'])} steps")
     prefix = "observations/"
+    names = [name.removeprefix(prefix) for name in arrays if name.startswith(prefix)]
     episodes = []
     for i, end in enumerate(ends):
         steps = slice(end - lengths[i], end)
         stages = slice(stage_ends[i] - arrays["n_stages"][i], stage_ends[i])
         fields = {name: arrays[name][steps] for name in PER_STEP}
         fields |= {name: arrays[name][i].item() for name in PER_EPISODE}
-        fields["observations"] = {
-            name.removeprefix(prefix): x[steps]
-            for name, x in arrays.items()
-            if name.startswith(prefix)
-        }
+        fields["observations"] = {name: arrays[prefix + name][steps] for name in names}
+        last = {name: arrays[f"last/{name}"][i] for name in names if f"last/{name}" in arrays}
+        fields["last"] = last or None
         fields["success"] = None if arrays["success"][i] < 0 else bool(arrays["success"][i])
         fields["stages"] = arrays["stages"][stages]
         episodes.append(Episode(**fields))

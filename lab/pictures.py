@@ -1,16 +1,25 @@
 """The pictures of a run: its learning curve, V along two episodes (Fig. 4), before and after."""
+import os
+
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from collection import roll_out
 from data import episode_seeds
 from lab import plots
-from lab.files import load_network, write_atomically
+from lab.files import load_dataset, load_network, save_dataset, write_atomically
+from lab.report import choose_pairs
 from sim_tasks.render import write_gif
 from value import predict_values
 
+LAST_S = 1.5  # how long the last frame of a GIF stands
+
 def draw_pictures(run, metrics):
-    """learning_curve.png, value_trace.png, before.gif and after.gif of a finished run."""
+    """learning_curve.png, value_trace.png, before.gif and after.gif of a finished run.
+
+    Returns, in words, which episodes the GIFs show.
+    """
     s = run.settings
     task = s.target
     n_stages = len({row["name"] for row in metrics["stages"]})
@@ -18,24 +27,51 @@ def draw_pictures(run, metrics):
     plots.learning_curve(metrics, figure)
     save_figure(figure, run.path("learning_curve.png"))
 
-    first = load_network(run.path("pi_0.npz"))
-    last = load_network(run.path(f"pi_{s.iterations}.npz"))
-    value = load_network(run.path(f"V_{s.iterations}.npz"))
-    seeds = episode_seeds(s.seed, "pictures", min(s.evaluation_episodes, 40))
-    before = roll_out(s, task, seeds, first)
-    after = roll_out(s, task, seeds, last, s.beta)
-    for name, episode in (("before", before[0]), ("after", after[0])):
-        pictures = frames(task, episode, range(len(episode)))
+    before, after = before_and_after(s, run.out)
+    chosen = choose_pairs(before, after)[0]
+    for name, episodes, beta in (("before", before, 1.0), ("after", after, s.beta)):
+        episode = episodes[chosen]
+        pictures = film(task, episode, beta)
         if pictures:
             write_gif(pictures, run.path(f"{name}.gif"), episode.hz)
 
     # The success and the failure of median length.
-    chosen = []
+    traced = []
     for success in (True, False):
         kind = sorted((e for e in before if e.success == success), key=len)
         if kind:
-            chosen.append(kind[len(kind) // 2])
-    save_figure(value_figure(value, task, chosen), run.path("value_trace.png"))
+            traced.append(kind[len(kind) // 2])
+    value = load_network(run.path(f"V_{s.iterations}.npz"))
+    whose = f"V_{s.iterations} on rollouts of π_0"
+    save_figure(value_figure(value, task, traced, whose), run.path("value_trace.png"))
+    return which_pair(before, after, chosen)
+
+def before_and_after(s, folder):
+    """Rollouts of π⁰ and of the last policy on the same seeds, kept in before.npz and after.npz."""
+    seeds = episode_seeds(s.seed, "pictures", min(s.evaluation_episodes, 40))
+    found = []
+    for name, network, beta in (("before", "pi_0", 1.0), ("after", f"pi_{s.iterations}", s.beta)):
+        path = os.path.join(folder, f"{name}.npz")
+        if not os.path.exists(path):
+            policy = load_network(os.path.join(folder, f"{network}.npz"))
+            save_dataset(roll_out(s, s.target, seeds, policy, beta), path)
+        found.append(load_dataset(path))
+    return found
+
+def which_pair(before, after, chosen):
+    """The rule by which `lab.report.choose_pairs` chose first, in words."""
+    def end(e):
+        return "succeeds" if e.success else "fails"
+
+    alike = sum(
+        (b.success, a.success) == (before[chosen].success, after[chosen].success)
+        for b, a in zip(before, after)
+    )
+    ends = f"{end(before[chosen])} before and {end(after[chosen])} after"
+    return (
+        f"before.gif, after.gif: seed {chosen} of {len(before)}, of median length among the {alike}"
+        f" that {ends.replace('succeeds', 'succeed').replace('fails', 'fail')}"
+    )
 
 def save_figure(figure, path):
     """Write a figure as PNG, and close it."""
@@ -43,20 +79,49 @@ def save_figure(figure, path):
     plt.close(figure)
 
 def frames(task, episode, steps):
-    """Pictures of these steps, a list of uint8 arrays; an empty one where the task has none."""
+    """Pictures of these steps, a list of uint8 arrays; an empty one where the task has none.
+
+    Step T is o_T, where it was kept.
+    """
     pictures = []
     for t in steps:
-        seen = {name: x[t] for name, x in episode.observations.items()}
+        seen = episode.last
+        if t < len(episode):
+            seen = {name: x[t] for name, x in episode.observations.items()}
         pictures.append(task.picture(seen))
     return [picture for picture in pictures if picture is not None]
 
-def value_figure(value, task, episodes):
-    """V along each of `episodes`, side by side, in the manner of Fig. 4.  Returns a Figure."""
+def film(task, episode, beta):
+    """All frames of an episode, with β, the time and in the end the outcome written on."""
+    n = len(episode) + (episode.last is not None)
+    shown = []
+    for t, picture in enumerate(frames(task, episode, range(n))):
+        words = f"β = {beta:g}   {t / episode.hz:.1f} s"
+        if t == n - 1:
+            words += "   success" if episode.success else "   failure"
+        shown.append(written(picture, words))
+    return shown + shown[-1:] * round(LAST_S * episode.hz)
+
+def written(picture, words):
+    """A picture with words in its lower left corner."""
+    image = Image.fromarray(picture)
+    size = max(10, len(picture) // 18)
+    ImageDraw.Draw(image).text(
+        (size / 2, len(picture) - size / 2), words, "#343a46", ImageFont.load_default(size),
+        anchor="ls",
+    )  # fmt: skip
+    return np.array(image)
+
+def value_figure(value, task, episodes, whose="V"):
+    """V along each of `episodes`, side by side, in the manner of Fig. 4.  Returns a Figure.
+
+    whose: V on whose rollouts, in words.
+    """
     figure = plt.figure(figsize=(7.5 * len(episodes), 4.2), layout="constrained")
     parts = np.atleast_1d(figure.subfigures(1, len(episodes)))
     for part, e, V in zip(parts, episodes, predict_values(value, episodes)):
         steps = np.linspace(0, len(e) - 1, 6).astype(int)
-        title = f"V of “{e.prompt}”"
+        title = f"{whose}, “{e.prompt}”"
         pictures = frames(task, e, steps)
         plots.value_trace(V, pictures, steps, title, part, 1 / e.hz, e.success)
     return figure

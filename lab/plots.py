@@ -12,6 +12,7 @@ the same as the colours, which are those of Okabe and Ito.
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.collections import LineCollection
+from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch
 
 BLUE = "#0072b2"
@@ -165,6 +166,7 @@ def value_trace(values, frames, frame_steps, title, fig, seconds_per_step=0.1, s
     draw_spans(ax, time, values, trend)
     for i, (frame, step) in enumerate(zip(frames, np.asarray(frame_steps, int))):
         draw_frame(fig, grid[0, i], ax, frame, (time[step], values[step]))
+    names = {}  # of the legend: (marker, colour)
     if success is not None:
         marker = "*" if success else "X"
         colour = GREEN if success else VERMILLION
@@ -172,7 +174,15 @@ def value_trace(values, frames, frame_steps, title, fig, seconds_per_step=0.1, s
             time[-1], values[-1], marker, color=colour, markersize=13, markeredgecolor="black",
             clip_on=False, zorder=6,
         )  # fmt: skip
-        title = f"{title} ({'success' if success else 'failure'})"
+        outcome = "success" if success else "failure"
+        title = f"{title} ({outcome})"
+        names[outcome] = (marker, colour)
+    names |= {"V rises notably": ("^", GREEN), "V drops notably": ("v", VERMILLION)}
+    keys = [
+        Line2D([], [], marker=marker, color=colour, linestyle="none", label=name)
+        for name, (marker, colour) in names.items()
+    ]
+    ax.legend(handles=keys, fontsize=8, frameon=False, ncols=3, loc="lower right")
     ax.set_xlabel("time (s)", fontsize=FONT)
     ax.set_ylabel("V(o$_t$), from −1 to 0", fontsize=FONT)
     ax.tick_params(labelsize=9)

@@ -6,10 +6,13 @@
 
 A product whose file exists is loaded, not made again: so an interrupted run goes on.
 """
+import inspect
 import json
 import os
+import textwrap
 import time
 from dataclasses import asdict
+from functools import partial
 
 from data import UserError
 from lab.checks import (
@@ -21,6 +24,8 @@ from lab.checks import (
 )
 from lab.evaluation import evaluate, evaluate_demonstrations
 from lab.files import describe_dataset, load, read_json, save, shortest, write_text
+from lab.progress import Quiet
+from lab.words import flow_words, label_words, value_words
 
 # Which row of the table a policy is: its name, and whether it knows the indicator.
 STAGES = {
@@ -30,6 +35,8 @@ STAGES = {
     "supervised_pre": ("supervised", None),
     "supervised_sft": ("supervised_sft", None),
 }
+
+WIDTH = 100  # columns of what is printed
 
 class Run:
     """The folder of one run.
@@ -43,6 +50,8 @@ class Run:
         self.out = out
         self.given = given or {}
         self.made = {}  # name -> the product of that name
+        self.progress = Quiet()
+        self.after_each = None  # callable (), once a product is there and measured
         self.stages = []  # rows of metrics.json
         self.labels = []
         self.value_report = {}
@@ -57,10 +66,15 @@ class Run:
         """What the run has taken so far, over all of its processes (up to their last product)."""
         return self.before + time.time() - self.started
 
-    def say(self, name, text):
-        """Print one line, and keep the time that the run has taken."""
+    def say(self, name, *lines):
+        """Print lines about a product, and keep the time that the run has taken."""
         write_text(self.path("seconds.json"), json.dumps(self.seconds()))
-        print(f"[{self.seconds():5.0f} s] {name:<18} {text}", flush=True)
+        head = f"[{self.seconds():5.0f} s] {name:<18} "
+        for line in lines:
+            # A path may be longer than a line.
+            for piece in textwrap.wrap(line, WIDTH - len(head), break_long_words=False):
+                self.progress.line(head + piece)
+                head = " " * len(head)
 
     def json(self, name, make):
         """A small result, kept as NAME.json."""
@@ -78,8 +92,10 @@ class Run:
         if name in self.made:
             return self.made[name]
         path = self.path(f"{name}.npz")
-        if not os.path.exists(path):
-            save(self.given[name] if name in self.given else make(*arguments), path)
+        new = not os.path.exists(path)
+        self.progress.begin(name)
+        if new:
+            save(self.given[name] if name in self.given else self.watched(make)(*arguments), path)
         product = load(path)
         if isinstance(product, list):
             self.say(name, describe_dataset(product))
@@ -90,7 +106,16 @@ class Run:
             self.say(name, f"{n_weights:,} weights")
         self.made[name] = product
         self.measure(name, product, arguments)
+        self.progress.end(name, new)
+        if self.after_each is not None:
+            self.after_each()
         return product
+
+    def watched(self, make):
+        """A training that tells `progress` how it goes; other functions as they are."""
+        if self.progress.watch is None or "watch" not in inspect.signature(make).parameters:
+            return make
+        return partial(make, watch=self.progress.watch)
 
     # ---- what is measured of a product, by its name
 
@@ -125,7 +150,7 @@ class Run:
         s = self.settings
         policy = self.made[name]
         found = self.json(f"flow_loss_{name}", lambda: flow_loss_by_eta(policy, D, s, indicator))
-        self.say(name, f"flow loss by η: {in_words(found)}")
+        self.say(name, *flow_words(found))
         self.evaluate(stage, policy, indicator=indicator)
 
     def evaluate(self, name, policy, beta=1.0, indicator=True, task=None):
@@ -149,7 +174,7 @@ class Run:
 
         report = self.json(f"value_{name}", make)
         self.value_report[name] = report
-        self.say(f"{name} held out", in_words(report))
+        self.say(f"{name} held out", *value_words(report))
 
     def count_labels(self, I, D, k):
         return count_labels(self.made[f"V_{k}"], I, D, self.settings, k)
@@ -165,7 +190,7 @@ class Run:
     def add_labels(self, labels):
         """labels: of `lab.checks.count_labels`."""
         self.labels.append(labels)
-        self.say(f"labels {labels['iteration']}", in_words(labels))
+        self.say(f"labels {labels['iteration']}", *label_words(labels))
 
     # ---- the end
 
@@ -193,10 +218,3 @@ def check_demonstrations(episodes, task):
             f"0 of {len(own)} demonstrations of {task!r} succeed, expected some ({late} ran out of "
             f"time, max_steps = {own[0].max_length}; at most {furthest} stages were done)"
         )
-
-def in_words(found):
-    """A small dict in one line, numbers to three digits."""
-    parts = []
-    for name, x in found.items():
-        parts.append(f"{name.replace('_', ' ')} {'–' if x is None else format(x, '.3g')}")
-    return ", ".join(parts)

@@ -100,16 +100,16 @@ def summary(folders):
     lines.append(f"correlation of the last V with the return, held out: {found}")
     return "\n".join(lines)
 
-def finished(folder):
-    """The metrics of a finished run of recap.py."""
+def finished(folder, option="--summary"):
+    """The metrics of a finished run of recap.py.  option: which asks for them."""
     path = os.path.join(folder, "metrics.json")
     expected = "expected the folder of a finished run"
     try:
         metrics = read_json(path)
     except FileNotFoundError:
-        raise UserError(f"--summary: {folder} holds no metrics.json, {expected}") from None
+        raise UserError(f"{option}: {folder} holds no metrics.json, {expected}") from None
     if SFT not in [row["name"] for row in metrics.get("stages", [])]:  # as of a generalist
-        raise UserError(f"--summary: {path} has no row {SFT}, {expected} of recap.py in a world")
+        raise UserError(f"{option}: {path} has no row {SFT}, {expected} of recap.py in a world")
     return metrics
 
 def check_seeds(folders, settings):
@@ -127,6 +127,15 @@ def check_seeds(folders, settings):
             twice = f"{seen[s['seed']]} and {folder} are both of seed {s['seed']}"
             raise UserError(f"--summary: {twice}, expected each once")
         seen[s["seed"]] = folder
+
+# 97.5 % quantiles of Student's t by degrees of freedom, 1 to 9.  With few seeds the normal
+# distribution's 1.96 would be far too narrow.
+T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+
+def half_interval(values):
+    """Half the width of the 95 % interval of a mean.  values: (n,), n > 1."""
+    n = len(values)
+    return T_975[min(n, 10) - 2] * np.std(values, ddof=1) / math.sqrt(n)
 
 def ratios(above, below):
     """Run by run; NaN where there is nothing to compare with."""

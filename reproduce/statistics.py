@@ -8,11 +8,8 @@ import math
 import numpy as np
 
 from lab.files import shortest
+from lab.tables import half_interval
 from reproduce.cache import stage_of
-
-# 97.5 % quantiles of Student's t by degrees of freedom, 1 to 9.  With few seeds the normal
-# distribution's 1.96 would be far too narrow.
-T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
 SFT = "offline_rl_sft β=1"  # the row with which most others are compared
 
@@ -24,11 +21,6 @@ def spread(values):
     n = len(values)
     error = float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else None
     return {"mean": float(values.mean()), "se": error, "n": n}
-
-def half_interval(values):
-    """Half the width of the 95 % interval of a mean.  values: (n,), n > 1."""
-    n = len(values)
-    return T_975[min(n, 10) - 2] * values.std(ddof=1) / math.sqrt(n)
 
 def ratio(above, below):
     """Ratio of paired positive numbers, (n,) each, one pair per seed, with its interval.

@@ -85,6 +85,48 @@ class Pen:
         for side in (-arm, arm):
             self.line(at + np.array([(-side, -arm), (side, arm)]), 0.010, colour)
 
+    def text(self, at, words):
+        """Dark, to the right of a point, 1/18 of the picture high."""
+        font = FONT(self.scale * VIEW / 18)
+        self.ink.text(self.pixels(at)[0], words, DARK, font, anchor="lm")
+
+class Sketch(Pen):
+    """A pen that only notes its strokes: tuples (kind, numbers, colour, edge colour or text).
+
+    numbers, in 1/GRAIN of the picture's side, x to the right, y downwards:
+    "line", "area": [width, x, y, x, y, ...], of a line or of an area's edge.  "disc", "ring":
+    [width, x, y, radius].  "text": [height, x, y].
+    """
+
+    GRAIN = 500
+
+    def __init__(self):
+        self.scale = self.GRAIN / VIEW
+        self.strokes = []
+
+    def note(self, kind, points, colour, edge=None, width=0.0, *more):
+        x = np.subtract(points, (LEFT, TOP)).reshape(-1, 2) * (self.scale, -self.scale)
+        numbers = [width * self.scale, *x.ravel().tolist(), *(self.scale * y for y in more)]
+        self.strokes.append((kind, tuple(round(x) for x in numbers), colour, edge))
+
+    def line(self, points, width, colour, rounded=False):
+        self.note("line", points, colour, None, width)
+
+    def area(self, points, colour, edge=None, width=0.008):
+        if colour is None:
+            self.line(points, width, edge)
+        else:
+            self.note("area", points, colour, edge, width)
+
+    def disc(self, at, radius, colour, edge=None, width=0.008):
+        self.note("disc", at, colour, edge, width, radius)
+
+    def ring(self, at, radius, colour, width=0.010, n=10):
+        self.note("ring", at, None, colour, width, radius)
+
+    def text(self, at, words):
+        self.note("text", at, DARK, words, VIEW / 18)
+
 def on(pair, shape):
     """Hang a shape on two points: (u, v) -> middle + u * half the span + v across; (points, 2)."""
     middle, half = (pair[0] + pair[1]) / 2, (pair[1] - pair[0]) / 2
@@ -338,13 +380,25 @@ def draw(state, keypoints, task, size=240, body=STATIC):
     (4, 20) as in `World.observe`; task: a TaskSpec; body: the robot -> uint8 (size, size, 3).
     `size` in pixels.
     """
+    pen = Pen(size)
+    paint(pen, state, keypoints, task, body)
+    return np.array(pen.image.reduce(SUPERSAMPLE))
+
+def sketch(state, keypoints, task, body=STATIC):
+    """The same picture as a list of strokes, for whoever draws them: see `Sketch`."""
+    pen = Sketch()
+    paint(pen, state, keypoints, task, body)
+    return pen.strokes
+
+def paint(pen, state, keypoints, task, body):
+    """What `draw` and `sketch` show, from below upwards; arguments as there."""
     state = np.asarray(state, float).reshape(2, 3)  # (arm, joints + gripper)
     keys = np.asarray(keypoints, float)
     handles, goals = keys[:2, :2], keys[2:, :2]  # (arm, xy)
     active, status = np.flatnonzero(keys[:2, 6] > 0.5), keys[:2, 7:11]  # arms with a part; (arm, 4)
     right = np.hypot(*(handles - goals).T) < RELEASE_RADIUS  # (arm,)
     k = int(keys[0, 11 : 11 + MAX_STAGES].argmax())  # the current stage, or the last one
-    stage, pen = task.stages[k], Pen(size)
+    stage = task.stages[k]
 
     # the table, what has been done, what is to be done
     pen.area([(-2, -0.10), (-2, 0.98), (2, 0.98), (2, -0.10)], TABLE, RIM)
@@ -352,8 +406,7 @@ def draw(state, keypoints, task, size=240, body=STATIC):
     done = k + (status[active, 3] * right[active]).all()
     for i in range(len(task.stages)):
         pen.disc((-0.66 + 0.06 * i, 1.075), 0.02, DARK if i < done else FLOOR, DARK)
-    at = pen.pixels((-0.64 + 0.06 * len(task.stages), 1.075))[0]
-    pen.ink.text(at, stage.subtask, DARK, FONT(size * SUPERSAMPLE / 18), anchor="lm")
+    pen.text((-0.64 + 0.06 * len(task.stages), 1.075), stage.subtask)
 
     # where the parts of the other stages are, as far as one arm alone brings them: all goals moved
     # by the same offset
@@ -383,7 +436,6 @@ def draw(state, keypoints, task, size=240, body=STATIC):
         arm(pen, bases[i], elbows[i], hands[i], state[i, 2])
     for i in active:
         mark(pen, handles[i], *status[i], right[i])
-    return np.array(pen.image.reduce(SUPERSAMPLE))
 
 def write_gif(frames, path, fps=10):
     """Write frames, a sequence of uint8 (height, width, 3), as a looping GIF; whole or not at all.

@@ -138,6 +138,10 @@ class Task:
         """One observation as a picture, uint8 (height, width, 3); None: there are no pictures."""
         return None
 
+    def sketch(self, observation):
+        """The same as strokes (`render.Sketch`), which take less room; None: there are none."""
+        return None
+
 @lru_cache
 def load_task(name):
     """The `Task` of "my_file.py:MY_TASK".  TaskError where there is none."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from .arms import ACTION_DIM, CONTROL_HZ, STATIC, TaskSpec, World
 from .demonstrator import SKILLS, Operator, ScriptedOperator
-from .render import draw
+from .render import draw, sketch
 
 # Every word of the toys' prompts, subtasks and questions: all of them share one vocabulary.
 WORDS = tuple(
@@ -59,6 +59,9 @@ class Toy(TaskSpec):
 
     def picture(self, observation):
         return draw(observation["state"], observation["keypoints"], self)
+
+    def sketch(self, observation):
+        return sketch(observation["state"], observation["keypoints"], self)
 
     def visible_quality(self, observations):
         """Steps that anyone who watches would call good or bad: (good, bad), bool (T,) each.

@@ -93,7 +93,7 @@ def modules_in(room):
 def test_imports_are_found_however_they_are_written():
     """The reader of imports itself: what everything below relies on."""
     assert imports_of("lab.pictures") == {
-        "collection", "data", "lab.plots", "lab.files", "sim_tasks.render", "value",
+        "collection", "data", "lab.plots", "lab.files", "lab.report", "sim_tasks.render", "value",
     }  # fmt: skip
     assert "sim_tasks.arms" in imports_of("sim_tasks.questions")  # from .arms import ...
     assert "lab.cli" in imports_of("recap") and "lab.cli" not in imports_of("recap", guarded=False)

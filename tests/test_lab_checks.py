@@ -298,6 +298,8 @@ def test_labels_are_counted_among_the_episodes_that_they_are_about(monkeypatch):
         "iteration": 2,
         "epsilon": pytest.approx(epsilon),
         "positive_fraction_rollouts": pytest.approx((I[3].sum() + I[4].sum()) / 60),
+        "positive_fraction_successes": pytest.approx((I[3].sum() + I[4].sum()) / 60),
+        "positive_fraction_failures": None,
         "positive_fraction_demonstrations": pytest.approx(I[0].mean()),
         "corrected_fraction": pytest.approx(taken.mean()),
         "positive_given_good": 0.5,

@@ -84,7 +84,9 @@ def test_help_has_its_groups_every_default_and_the_other_doors(monkeypatch):
         for entry in re.split(r"\n  (?=--)", text[title])[1:]:
             name = re.match(r"--([\w-]+)", entry)[1].replace("-", "_")
             about[name] = (title, " ".join(entry.split()))
-    assert set(about) == {f.name for f in fields(Settings)} | {"out", "quick", "resume", "summary"}
+    assert set(about) == {f.name for f in fields(Settings)} | {
+        "out", "quick", "resume", "summary", "view", "episode", "compare", "axis", "tensorboard",
+    }  # fmt: skip
     s = Settings()
     for f in fields(Settings):
         title, entry = about[f.name]
@@ -167,7 +169,7 @@ def test_a_run_that_is_killed_at_its_first_moment_leaves_a_free_folder(tmp_path,
     assert open_run(parse(["--resume", "x"])).settings == Settings()
 
 def test_supervised_is_trained_first_and_only_when_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "finish", lambda run: calls.append("finish"))
+    monkeypatch.setattr(cli, "finish", lambda run, report: calls.append("finish"))
     calls = []
 
     def algorithm(name):

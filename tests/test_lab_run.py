@@ -15,7 +15,7 @@ import recap
 from helpers import ROOT, TINY_RUN, episode, options
 from lab import cli, files
 from lab.files import load_dataset, load_network
-from lab.run import Run, in_words
+from lab.run import Run
 from settings import Settings
 
 def comparable(metrics):
@@ -139,7 +139,8 @@ def test_every_product_is_measured_by_its_name(tmp_path, monkeypatch):
         target + "count_labels", lambda V, I, D, s, k: {"iteration": k, "of": f"{V} {I} {D}"}
     )
     monkeypatch.setattr(Run, "add_stage", lambda run, row: run.stages.append(row["name"]))
-    monkeypatch.setattr("lab.run.in_words", str)
+    for words in ("flow_words", "label_words", "value_words"):
+        monkeypatch.setattr(f"lab.run.{words}", lambda found: [str(found)])
 
     def measure(name, *arguments):
         run.made[name] = name
@@ -176,7 +177,3 @@ def test_every_product_is_measured_by_its_name(tmp_path, monkeypatch):
     hidden = dict.fromkeys(("supervised_small", "supervised_pre", "supervised_sft"))
     assert told == shown | hidden
     assert run.labels == [{"iteration": 1, "of": "V_1 I D"}]
-
-def test_numbers_in_words():
-    found = in_words({"heldout_loss": 1.23456, "epsilon": None, "n": 7})
-    assert found == "heldout loss 1.23, epsilon –, n 7"
