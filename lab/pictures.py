@@ -60,17 +60,12 @@ def before_and_after(s, folder):
 
 def which_pair(before, after, chosen):
     """The rule by which `lab.report.choose_pairs` chose first, in words."""
-    def end(e):
-        return "succeeds" if e.success else "fails"
-
-    alike = sum(
-        (b.success, a.success) == (before[chosen].success, after[chosen].success)
-        for b, a in zip(before, after)
-    )
-    ends = f"{end(before[chosen])} before and {end(after[chosen])} after"
+    pair = before[chosen].success, after[chosen].success
+    alike = sum((b.success, a.success) == pair for b, a in zip(before, after))
+    ends = [("fail", "succeed")[success] for success in pair]
     return (
-        f"before.gif, after.gif: seed {chosen} of {len(before)}, of median length among the {alike}"
-        f" that {ends.replace('succeeds', 'succeed').replace('fails', 'fail')}"
+        f"before.gif, after.gif: number {chosen} of {len(before)} seeds, of median length among "
+        f"the {alike} that {ends[0]} before and {ends[1]} after"
     )
 
 def save_figure(figure, path):

@@ -82,7 +82,7 @@ class Progress(Quiet):
         self.begun = seconds()
         self.told = self.begun  # when the last line was printed
         self.bar = tqdm(
-            total=1.0, bar_format="{desc} |{bar}| {postfix}", disable=None, leave=False,
+            total=1.0, bar_format="{desc} |{bar}|", disable=None, leave=False,
             ncols=min(100, shutil.get_terminal_size().columns),
         )  # fmt: skip
 
@@ -117,9 +117,7 @@ class Progress(Quiet):
             self.line(f"[{self.told:5.0f} s] {where:<18} {what}{times}")
         else:
             self.bar.n = done
-            self.bar.set_description_str(f"{where}: {what}", refresh=False)
-            self.bar.set_postfix_str(clock(self.seconds()) + times, refresh=False)
-            self.bar.refresh()
+            self.bar.set_description_str(f"{where}: {what}, {clock(self.seconds())}{times}")
 
     def words(self, trained, loss):
         """Which stage, what it is, what remains of the run, and how much of it is done, 0-1."""
