@@ -159,11 +159,16 @@ def save_dataset(episodes, path):
     for name in names:
         steps = in_a_row(name, [e.observations[name] for e in episodes])
         arrays[f"observations/{name}"] = steps
-    # o_T, where all episodes have it.
-    if all(e.last is not None for e in episodes):
+    if all(map(has_last, episodes)):
         for name in names:
             arrays[f"last/{name}"] = np.stack([e.last[name] for e in episodes])
     write_arrays(path, arrays)
+
+def has_last(e):
+    """Does the episode keep o_T, in the shapes of its other observations?"""
+    last = e.last or {}
+    shapes = {name: np.shape(x) for name, x in last.items()}
+    return shapes == {name: np.shape(x)[1:] for name, x in e.observations.items()}
 
 def in_a_row(name, arrays):
     """Concatenate one array of every episode.  UserError where they disagree: nothing is cast."""

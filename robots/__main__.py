@@ -1,7 +1,7 @@
 """Drive a bimanual robot at a fixed rate, and record its episodes.
 
   python -m robots               a simulated robot, a hasty policy, an operator who takes over
-  python -m robots --keyboard    ... and you are the operator:
+  python -m robots --keyboard    ... and you are the operator, with a window to look at:
       space                          takes over, and hands back
       q w e r t y u, a s d f g h j   move the joints of one arm up, down; the gripper is its last
       tab, enter, x                  the other arm; the end of the episode; the emergency stop
@@ -29,6 +29,7 @@ import inspect
 import os
 import signal
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -43,6 +44,7 @@ from robots.operators import Onlooker, Person, Referees, keyboard
 from robots.recorder import Recorder
 from robots.report import report
 from robots.simulated import SimRobot
+from robots.view import view_of
 from sim_tasks.demonstrator import ScriptedOperator, hasty
 
 def stand_still(observation, live, frozen=None):
@@ -70,7 +72,8 @@ def parser():
     add("--leader", metavar="NAME", help=leader)
     add("--keyboard", action="store_true", help=person)
     add("--task", default="task:do the task:3000", metavar="TEXT", help=task)
-    add("--hz", type=float, default=50.0, help="ticks per second (default: 50)")
+    rate = "ticks per second (default: 50; a simulated robot that you drive has its task's own)"
+    add("--hz", type=float, help=rate)
     add("--episodes", type=int, default=1, help="how many (default: 1)")
     add("--seed", type=int, default=0, help="of the first simulated episode (default: 0)")
     add("--iteration", type=int, default=0, metavar="K", help=iteration)
@@ -87,7 +90,7 @@ def check(args):
     )  # fmt: skip
     for name, low, high in bounds:
         x = getattr(args, name)
-        if not low <= x <= high:  # nor is NaN
+        if x is not None and not low <= x <= high:  # nor is NaN
             raise UserError(f"--{name}: {x}, expected {low} or more, and at most {high}")
     if args.out is not None:
         folder = os.path.dirname(os.path.abspath(args.out))
@@ -139,32 +142,51 @@ def robot_of(args):
         return LeRobotRobot(found), task, Safety(hz=args.hz), stand_still
     raise UserError(f"--robot: {args.robot}, expected sim:TASK or lerobot:module:function")
 
-def person_of(args, robot, stack):
+def person_of(args, robot, stack, view=None):
     """The person who takes over, connected; None: the operator is scripted.
 
-    stack: an ExitStack, which disconnects them.
+    stack: an ExitStack, which disconnects them.  view: of `robots.view`, or None.
     """
     if args.leader is not None:
         return stack.enter_context(LeaderArm(load(args.leader), robot.names))
     if args.keyboard or not isinstance(robot.robot, SimRobot):
-        return Person(robot, stack.enter_context(keyboard()))
+        read_keys = stack.enter_context(keyboard())
+        if view is None:
+            return Person(robot, read_keys)
+        view.person = Person(robot, lambda: read_keys() + view.keys())
+        return view.person
     return None
+
+def wait_for(person, pause=time.sleep):
+    """Until the person presses enter.  Other keys are for later, and not read twice."""
+    print("press enter to begin (space takes over and hands back, x stops)", flush=True)
+    while not set(person.read_keys()) & set("\r\n"):
+        pause(0.02)
 
 # ---------------------------------------------------------------- python -m robots
 
 def run(args):
     """Drive, and save after every episode."""
     check(args)
+    own_rate = args.hz is None
+    if own_rate:
+        args.hz = 50.0
     recorder = None if args.out is None else Recorder(args.out)
     bare, task, safety, policy = robot_of(args)
     simulated = isinstance(bare, SimRobot)
+    view = None
+    if simulated and args.keyboard:
+        view = view_of(task)
+        bare.watch = view
+        if own_rate:
+            args.hz = task.hz
     if args.policy is not None:
         policy = load(args.policy)
     with ExitStack() as stack:
         if recorder is not None:
             stack.enter_context(recorder)  # before the robot, which is released first
         robot = stack.enter_context(SafeRobot(bare, safety))
-        person = person_of(args, robot, stack)
+        person = person_of(args, robot, stack, view)
         referees = [who for who in (bare if simulated else None, person) if who is not None]
         station = Station(robot, task, Referees(referees))
         if recorder is not None:
@@ -179,6 +201,8 @@ def run(args):
             if person is None:
                 return None if args.autonomous else ScriptedOperator(bare.world, [args.seed + i])
             person.begin()
+            if view is not None:
+                wait_for(person)
             return Onlooker(person) if args.autonomous else person
 
         how = {"execute": 4, "lead": 2, "hz": args.hz, "iteration": args.iteration}

@@ -15,6 +15,7 @@ class SimRobot(Connection):
     the limits are those of the world's own rate.
     env: the task's Gymnasium id.  seed: of the episode that `connect` begins.
     `limits` are the arguments of `hardware.Safety`.
+    watch: callable (observation, info, steps so far), called at every begin and step; or None.
     """
 
     simulated = True
@@ -25,6 +26,7 @@ class SimRobot(Connection):
         except gymnasium.error.Error as error:
             raise UserError(f"env: {env!r}: {' '.join(str(error).split())}") from None
         self.seed = seed
+        self.watch = None
         self.is_connected = False
         self.task = self.env.unwrapped.task
         joints = self.env.action_space.shape[0] // 2 - 1  # of one arm
@@ -61,6 +63,12 @@ class SimRobot(Connection):
         """Put the scene back: a new episode."""
         self._observation, self._info = self.env.reset(seed=seed)
         self._over = False
+        self._steps = 0
+        self._show()
+
+    def _show(self):
+        if self.watch is not None:
+            self.watch(self._observation, self._info, self._steps)
 
     def get_observation(self):
         """Positions, and `keypoints` instead of cameras: fresh arrays, float32."""
@@ -74,6 +82,8 @@ class SimRobot(Connection):
         sent = to_vector(action, self.names).astype(np.float32)
         self._observation, _, terminated, truncated, self._info = self.env.step(sent)
         self._over = terminated or truncated
+        self._steps += 1
+        self._show()
         return to_dict(sent, self.names)
 
     def hold(self):

@@ -148,6 +148,28 @@ def test_a_takeover_in_play_ends_where_a_new_chunk_begins():
         assert np.array_equal(e.actions[own, 0], (100 * (t // 4 + 1) + t % 4)[own])
         assert e.source == "corrected"
 
+def test_play_keeps_what_is_seen_after_the_last_action():
+    """o_T of every copy, whoever was over before: the same as alone, and no step of the episode."""
+    seeds = [3, 5, 8]
+    task = sim_tasks.TASKS["fold_collar"]
+
+    def episodes_of(seeds):
+        world = task.world(seeds)
+        operator = task.demonstrator(world, seeds, "best")
+        return play(world, lambda seen, live: operator.act(world)[:, None], 1), world
+
+    together, world = episodes_of(seeds)
+    assert len({len(e) for e in together}) > 1
+    final = world.observe()
+    for i, e in enumerate(together):
+        (alone,), _ = episodes_of(seeds[i : i + 1])
+        for name, x in e.last.items():
+            assert np.array_equal(x, alone.last[name]) and np.array_equal(x, final[name][i])
+            assert x.shape == e.observations[name].shape[1:]
+        # Both halves are placed only there.
+        assert e.success and (e.last["keypoints"][:2, 10] == 1).all()
+        assert not (e.observations["keypoints"][:, :2, 10] == 1).all(1).any()
+
 def test_play_records_what_was_sent():
     """The world gets float32, and that is what the episodes hold: bit for bit."""
     rng = np.random.default_rng(0)

@@ -140,6 +140,28 @@ both = pytest.mark.parametrize(
 
 # ---------------------------------------------------------------- datasets
 
+def test_the_last_observation_is_kept_where_all_episodes_have_it(tmp_path):
+    """And changes nothing else: a file without it is that of before, byte for byte."""
+    plain = [wide_episode(T=5), wide_episode(T=7, seed=1)]
+    ended = []
+    for e, seed in zip(plain, (2, 3)):
+        last = {name: x[0] for name, x in wide_episode(T=1, seed=seed).observations.items()}
+        ended.append(replace(e, last=last))
+    for D in (plain, [ended[0], plain[1]], ended):
+        save_dataset(D, tmp_path / "D.npz")
+        for e, back in zip(D, load_dataset(tmp_path / "D.npz")):
+            assert_same(back, e)
+            if D is not ended:
+                assert back.last is None
+                continue
+            for name, x in e.last.items():
+                assert back.last[name].dtype == x.dtype and np.array_equal(back.last[name], x)
+    with np.load(tmp_path / "D.npz") as file:
+        names = set(file.files)
+    save_dataset(plain, tmp_path / "D.npz")
+    with np.load(tmp_path / "D.npz") as file:
+        assert names - set(file.files) == {f"last/{name}" for name in plain[0].observations}
+
 def test_a_dataset_comes_back_bit_for_bit(tmp_path):
     path, episodes = tmp_path / "D.npz", mixture()
     save_dataset(episodes, path)

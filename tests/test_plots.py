@@ -1,4 +1,6 @@
 """Pictures, by what can be read back: numbers from Axes, changes from pixels, frames from GIFs."""
+from dataclasses import replace
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -8,6 +10,8 @@ import pytest
 from matplotlib.collections import LineCollection
 from PIL import Image
 
+from collection import demonstrate
+from lab.pictures import LAST_S, film
 from lab.plots import BLUE, GREEN, GREY, VERMILLION, learning_curve, trends, value_trace
 from sim_tasks import TASKS
 from sim_tasks.arms import World, inverse_kinematics
@@ -65,6 +69,8 @@ def test_value_trace_draws_v_over_time_in_the_colours_of_its_trends():
     pictures = [a for a in fig.axes if a is not ax]
     assert [a.images[0].get_array()[0, 0, 0] for a in pictures] == [10, 100, 200]
     assert [a.get_title() for a in pictures] == ["0.0 s", "3.0 s", "5.9 s"]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["success", "V rises notably", "V drops notably"]
     marks = {
         (line.get_marker(), *np.round((line.get_xdata()[0], line.get_ydata()[0]), 6))
         for line in ax.lines
@@ -223,6 +229,21 @@ def test_the_hand_is_drawn_where_kinematics_puts_it():
     assert changed_pixels(here, draw(state, keypoints, SHIRT), point) > 15
 
 # ---------------------------------------------------------------- GIFs
+
+def test_a_film_ends_with_the_success_and_stands_still_there():
+    (e,) = demonstrate(SHIRT, [0], "best")
+    shown = film(SHIRT, e, 2.0)
+    T = len(e)
+    pause = round(LAST_S * SHIRT.hz)
+    assert len(shown) == T + 1 + pause
+    assert all(np.array_equal(frame, shown[T]) for frame in shown[T:])
+    # What is written stands in the lower left corner alone; the rest is the picture.
+    for t, frame in enumerate(shown[: T + 1]):
+        seen = e.last if t == T else {name: x[t] for name, x in e.observations.items()}
+        rows, columns = np.nonzero((frame != SHIRT.picture(seen)).any(-1))
+        assert len(rows) > 50 and rows.min() > 220
+    # Without o_T the last step is the end.
+    assert len(film(SHIRT, replace(e, last=None), 2.0)) == T + pause
 
 def colourful(n):
     """n different frames of few colours, which a palette keeps exactly."""
