@@ -165,8 +165,9 @@ def draw_knobs(o):
             drawn |= rows_of_knob(name, result)
     if drawn:
         title = "throughput relative to the default, the first row of each knob (no marker); "
-        title += "95 % interval over seeds, filled: it excludes 1"
-        o.draw("ablations", partial(plots.ratios, limits=(0.6, 1.3)), drawn, title)
+        title += "95 % intervals over seeds"
+        how = {"limits": (0.6, 1.3), "columns": 2, "per_row": 0.09}
+        o.draw("ablations", partial(plots.ratios, **how), drawn, title)
 
 def rows_of_knob(name, result):
     """{label: {stage: `ratio`}} of one knob, without rows that have no RECAP or were not run."""

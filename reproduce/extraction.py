@@ -113,9 +113,28 @@ def fig11(o):
     print(table(rows, base="offline_rl_sft β=1"))
     accuracy = [f"{name} {np.mean(row['subtask_accuracy']):.3f}" for name, row in rows.items()]
     print("subtask accuracy: " + ", ".join(accuracy))
-    kept = o.keep("fig11", rows)
-    drawn = {name: kept[name] for name in (*stages, *METHODS) if name in kept}
+    draw_methods(o, o.keep("fig11", rows))
+
+def draw_methods(o, rows):
+    """Two pictures: seven rows, of AWR and PPO the best, and the sweeps of both."""
+    ours = [name for name in rows if name.startswith("recap_")]
+    awr = [name for name in METHODS if name.startswith("AWR") and name in rows]
+    ppo = [name for name in METHODS if name.startswith("PPO") and name in rows]
+    penalised = [name for name in ppo if "inf" not in name]
+    shown = ["offline_rl_sft β=1", "filtered imitation", "positives only"]
+    for kind in (awr, penalised):
+        if kind:
+            shown.append(max(kind, key=lambda name: rows[name]["throughput"]["mean"]))
+    drawn = {name: rows[name] for name in (*shown, *ours) if name in rows}
     o.draw("fig11", plots.bars, {"fold_shirt": drawn})
+    imitation = [name for name in METHODS if name in rows and name not in (*awr, *ppo)]
+    others = ["supervised β=1", "supervised_sft β=1"]
+    sweeps = {
+        "fold_shirt, imitation and AWR": [*others, *imitation, *awr],
+        "fold_shirt, PPO": ppo,
+    }
+    groups = {title: {x: rows[x] for x in names} for title, names in sweeps.items() if names}
+    o.draw("fig11_sweep", plots.bars, groups)
 
 # ---------------------------------------------------------------- when the order of Fig. 11 holds
 
@@ -177,10 +196,7 @@ def map_of_methods(o):
         drawn[x["label"]] = {name: gain(rows, name, best) for name in shown}
     n = len(o.seeds)
     title = "throughput relative to the best AWR, "
-    if n > 1:
-        title += f"95 % interval over n = {n} seeds; filled: it excludes 1"
-    else:
-        title += "n = 1 seed: no interval"
+    title += f"95 % intervals over n = {n} seeds" if n > 1 else "n = 1 seed: no interval"
     o.draw("map", plots.ratios, drawn, title)
 
 def row_of_point(point, group):

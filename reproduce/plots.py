@@ -7,23 +7,42 @@
 """
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from lab.plots import BLUE, FONT, GREEN, GREY, PURPLE, VERMILLION, bare
+from sim_tasks import TASKS
 
 ROWS = {
-    "supervised_small": r"supervised, smaller (as $\pi_{0.5}$)",
+    "supervised_small": r"supervised, small (as $\pi_{0.5}$)",
     "supervised": r"supervised ($\pi_{0.6}$)",
     "supervised_sft": "supervised + SFT",
     "rl_pretrained": r"RL pre-trained ($\pi^*_{0.6}$)",
     "offline_rl_sft": "offline RL + SFT",
+    "imitation": "imitation of all data",
+    "filtered imitation": "imitation of successes",
 }
 
-def row_label(name):
-    """What a row is called: "recap_2 β=1.5" -> "RECAP k=2, β=1.5"; before RECAP β is always 1."""
-    stage, _, beta = name.partition(" β=")
-    if stage.startswith("recap_"):
-        return f"RECAP k={stage.removeprefix('recap_')}, β={beta}"
-    return ROWS.get(stage, name)
+def task_label(text):
+    """A task as the README calls it: "fold_shirt, ..." -> "FoldShirt, ..."."""
+    name, comma, rest = text.partition(",")
+    if name in TASKS:
+        name = "".join(part.capitalize() for part in name.split("_"))
+    return name + comma + rest
+
+def row_label(name, beta=True):
+    """What a row is called: "recap_2 β=1.5" -> "RECAP k=2, guided (β = 1.5)".
+
+    Before RECAP β is always 1.  beta: say it of guided rows, too.
+    """
+    stage, _, value = name.partition(" β=")
+    if not stage.startswith("recap_"):
+        return ROWS.get(stage, name)
+    k = stage.removeprefix("recap_")
+    how = "β = 1"
+    if value != "1":
+        how = f"guided (β = {value})" if beta else "guided"
+    return f"RECAP, {how}" if k == "K" else f"RECAP k={k}, {how}"
 
 def row_colour(name):
     """Ours blue at β = 1 and vermillion where guided; all others grey."""
@@ -31,41 +50,65 @@ def row_colour(name):
         return GREY
     return BLUE if name.endswith("β=1") else VERMILLION
 
+def guidance_of(rows):
+    """The β of the guided rows, where it is one and the same; else None."""
+    found = {row_label(x).split("β = ")[1] for x in rows if row_colour(x) == VERMILLION}
+    return found.pop().rstrip(")") if len(found) == 1 else None
+
 # ---------------------------------------------------------------- bars
 
 BAR = {"alpha": 0.85, "height": 0.75, "error_kw": {"capsize": 2, "lw": 1}}
+PER_ROW = 0.24  # inches
+COLOURS = {"RECAP, β = 1": BLUE, "RECAP, guided": VERMILLION, "others": GREY}
 
 def bars(groups):
-    """Figs. 7 to 12: throughput and success of named rows, one block of bars per task.
+    """Figs. 7 to 12: throughput and success of named rows, a pair of panels per group.
 
-    groups: {task: {row: {"throughput", "success": {"mean", "se" (None for one run), "n"}}}}.
-    Error bars are ±1 standard error over the n training seeds.  Returns a Figure.
+    groups: {task: {row: {"throughput", "success": {"mean", "se" (None for one run), "n"}}}}; two
+    stand side by side.  Error bars are ±1 standard error over the n training seeds.
+    Returns a Figure.
     """
-    n_lines = sum(len(rows) + 1 for rows in groups.values())
-    fig = plt.figure(figsize=(11, 0.9 + 0.24 * n_lines), layout="constrained")
-    panels = (
-        ("throughput", 1, "successes per simulated hour"),
-        ("success", 100, "success rate (%)"),
-    )
+    columns = min(2, len(groups))
+    n_lines = -(-len(groups) // columns)
+    longest = max(len(rows) for rows in groups.values())
+    height = 0.7 + n_lines * (0.75 + PER_ROW * longest)
+    fig = plt.figure(figsize=(11, height), layout="constrained")
+    parts = np.ravel(fig.subfigures(n_lines, columns))
+    for part, (task, rows) in zip(parts, groups.items()):
+        pair_of_bars(part, task, rows)
+    everything = {}
+    for rows in groups.values():
+        everything |= rows
+    colours = set(map(row_colour, everything))
+    keys = [Patch(color=x, label=name) for name, x in COLOURS.items() if x in colours]
+    if colours == {GREY}:
+        keys = []
+    n = min(row["throughput"]["n"] for row in everything.values())
+    fig.legend(
+        handles=keys, loc="outside lower center", ncols=3, fontsize=FONT, frameon=False,
+        title=f"means over n = {n} seeds, ± s.e.",
+    )  # fmt: skip
+    return fig
+
+def pair_of_bars(fig, task, rows):
+    """Throughput and success of one group.  fig: a SubFigure."""
+    panels = (("throughput", 1, "successes per hour"), ("success", 100, "success rate (%)"))
+    beta = guidance_of(rows)
+    guided = f" (guided: β = {beta})" if beta else ""
+    fig.suptitle(f"{task_label(task)}{guided}", fontsize=FONT)
+    labels = [row_label(name, beta=beta is None) for name in rows]
+    colours = [row_colour(name) for name in rows]
     for ax, (key, scale, title) in zip(fig.subplots(1, 2, sharey=True), panels):
-        labels = []
-        for task, rows in groups.items():
-            ax.text(0, len(labels), f" {task}", va="center", fontsize=FONT, fontweight="bold")
-            labels.append("")
-            for name, row in rows.items():
-                x = row[key]
-                error = scale * (x["se"] or 0)
-                colour = row_colour(name)
-                ax.barh(len(labels), scale * x["mean"], xerr=error, color=colour, **BAR)
-                labels.append(row_label(name))
-                n = x["n"]
-        ax.set_yticks(range(len(labels)), labels, fontsize=FONT - 2)
+        mean = [scale * row[key]["mean"] for row in rows.values()]
+        error = [scale * (row[key]["se"] or 0) for row in rows.values()]
+        ax.barh(range(len(rows)), mean, xerr=error, color=colours, **BAR)
+        ax.set_yticks(range(len(rows)), labels, fontsize=FONT - 2)
         ax.tick_params(axis="y", length=0)
-        ax.set_ylim(len(labels) - 0.4, -0.6)
-        ax.set_title(f"{title}, n = {n} seeds ± s.e.", fontsize=FONT)
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.set_title(title, fontsize=FONT - 1)
         bare(ax, grid="x")
         ax.set_axisbelow(True)
-    return fig
+    ax.set_xlim(0, 104)
 
 def stage_bars(rows, stages):
     """Fig. 8, right: how many episodes complete each stage of a task, one panel per stage.
@@ -106,26 +149,63 @@ MARKERS = {
 SHADES = {"AWR": (GREEN, "#66c2a5", "#b2e2cf"), "PPO": (PURPLE, "#e3bcd2")}
 TICKS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2)
 
-def ratios(groups, title, limits=(0.35, 2.0)):
+def ratios(groups, title, limits=(0.35, 2.0), columns=1, per_row=0.08):
     """One block per point, one marker per method at its ratio, with its interval, on a log scale.
 
     groups: {point: {method: a `statistics.ratio`}}.  A filled marker: the interval excludes 1.
     Left out is what the others are compared with (1, without an interval), and what is undefined.
-    What is 0 or beyond `limits` is drawn at the edge.  Returns a Figure.
+    An arrow at the edge stands for what is 0 or beyond `limits`.
+    columns: in which the points stand, a new one beginning where a block has no marker.
+    per_row: inches.  Returns a Figure.
     """
     names = {}  # of all groups, in order, once each
     for methods in groups.values():
         names |= dict.fromkeys(methods)
-    height = 1 + 0.11 * len(groups) * len(names)
+    pieces = in_columns(groups, columns)
+    longest = max(len(piece) for piece in pieces)
+    height = 1.1 + per_row * longest * (len(names) + 1)
     fig = plt.figure(figsize=(11, height), layout="constrained")
-    ax = fig.subplots()
     looks = looks_of(names)
-    for name, (colour, marker) in looks.items():
-        ax.plot([], [], marker, color=colour, label=row_label(name))
-    for i, (point, methods) in enumerate(groups.items()):
+    axes = np.ravel(fig.subplots(1, columns))
+    for ax, piece in zip(axes, pieces):
+        column_of_ratios(ax, piece, looks, limits)
+        ax.set_ylim(longest - 0.5, -0.5)
+    keys = [
+        Line2D([], [], marker=marker, color=colour, linestyle="none", label=row_label(name))
+        for name, (colour, marker) in looks.items()
+    ]
+    for fill, label in (("black", "interval excludes 1"), ("white", "interval holds 1")):
+        style = {"color": "black", "markerfacecolor": fill, "linestyle": "none"}
+        keys.append(Line2D([], [], marker="o", label=label, **style))
+    fig.legend(
+        handles=keys, loc="outside lower center", ncols=4, fontsize=FONT - 1, frameon=False
+    )
+    fig.suptitle(title, fontsize=FONT)
+    return fig
+
+def in_columns(groups, columns):
+    """Cut {point: ...} into pieces of about one length, each beginning with a default's row."""
+    points = list(groups)
+    begins = [i for i, point in enumerate(points) if all(map(is_default, groups[point].values()))]
+    pieces = []
+    first = 0
+    for column in range(1, columns):
+        target = column * len(points) / columns
+        last = min(begins, key=lambda i: abs(i - target))
+        pieces.append({point: groups[point] for point in points[first:last]})
+        first = last
+    return [*pieces, {point: groups[point] for point in points[first:]}]
+
+def is_default(x):
+    """Is this `statistics.ratio` that of what the others are compared with?"""
+    return x["low"] == x["high"] == 1
+
+def column_of_ratios(ax, groups, looks, limits):
+    """The blocks of one Axes, from above downwards."""
+    for i, methods in enumerate(groups.values()):
         ax.axhspan(i - 0.5, i + 0.5, color=GREY, alpha=0.08 * (i % 2), linewidth=0)
         for j, (name, x) in enumerate(methods.items()):
-            y = i - 0.5 + (j + 0.5) / len(methods)
+            y = i - 0.5 + (j + 1) / (len(methods) + 1)
             draw_ratio(ax, x, y, *looks[name], limits)
     ax.axvline(1, color="black", linewidth=0.8)
     ax.set_xscale("log")
@@ -133,13 +213,9 @@ def ratios(groups, title, limits=(0.35, 2.0)):
     ticks = [tick for tick in TICKS if limits[0] <= tick <= limits[1]]
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
-    ax.set_yticks(range(len(groups)), list(groups), fontsize=FONT - 1)
-    ax.set_ylim(len(groups) - 0.5, -0.5)
-    ax.set_xlabel(title, fontsize=FONT)
+    ax.set_yticks(range(len(groups)), list(groups), fontsize=FONT - 2)
+    ax.tick_params(axis="y", length=0)
     bare(ax, grid="x")
-    legend = ax.get_legend_handles_labels()
-    fig.legend(*legend, loc="outside right upper", fontsize=FONT - 1, frameon=False)
-    return fig
 
 def looks_of(names):
     """{name: (colour, marker)}; methods of one kind have one marker, and shades of one colour."""
@@ -158,16 +234,22 @@ def draw_ratio(ax, x, y, colour, marker, limits):
     """One marker and its interval.  x: a `statistics.ratio`."""
     low = x["low"]
     high = x["high"]
-    if low == high == 1:  # what the others are compared with
+    if is_default(x):
         return
     fill = "white"
     if low is not None:
         ax.plot(np.clip([low, high], *limits), [y, y], color=colour, linewidth=1.2)
         if low > 1 or high < 1:
             fill = colour
+    # Inside of the frame.
+    inside = (limits[0] * 1.02, limits[1] / 1.02)
+    if x["ratio"] < limits[0]:
+        marker = "<"
+    elif x["ratio"] > limits[1]:
+        marker = ">"
     ax.plot(
-        np.clip(x["ratio"], *limits), y, marker, color=colour, markersize=5.5, clip_on=False,
-        zorder=3, markerfacecolor=fill,
+        np.clip(x["ratio"], *inside), y, marker, color=colour, markersize=5.5, zorder=3,
+        markerfacecolor=fill,
     )  # fmt: skip
 
 # ---------------------------------------------------------------- over β
@@ -201,7 +283,7 @@ def guidance(groups):
                 continue
             ax.errorbar(
                 beta, values.mean(1), standard_error(values), color=colour, marker=marker,
-                markersize=4, capsize=2, label=f"{task} (n = {n})",
+                markersize=4, capsize=2, label=f"{task_label(task)} (n = {n})",
             )  # fmt: skip
         ax.set(xlabel="β", title=title)
         ax.title.set_fontsize(FONT)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lab.plots import BLUE, GREY, VERMILLION
+from reproduce.plots import COLOURS as COLOUR_NAMES
 from reproduce.plots import bars, guidance, ratios, stage_bars
 
 
@@ -30,20 +31,35 @@ ROWS = {
     "recap_2 β=1": row(90, 0.9, [[1.0, 0.9], [0.8, 0.7]]),
     "recap_2 β=1.5": row(120, 0.95, [[1.0, 1.0], [1.0, 0.8]]),
 }
-SMALLER = r"supervised, smaller (as $\pi_{0.5}$)"
-NAMES = ["demonstrations", SMALLER, "RECAP k=2, β=1", "RECAP k=2, β=1.5"]
+SMALLER = r"supervised, small (as $\pi_{0.5}$)"
+NAMES = ["demonstrations", SMALLER, "RECAP k=2, β = 1", "RECAP k=2, guided"]
 COLOURS = [GREY, GREY, BLUE, VERMILLION]
 
 
 def test_bars_are_the_rows_in_their_order():
-    axes = bars({"box": ROWS}).axes
-    assert [text.get_text() for text in axes[0].get_yticklabels()] == ["", *NAMES]
+    fig = bars({"fold_shirt": ROWS})
+    axes = fig.axes
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == NAMES
     for ax, expected in zip(axes, ([30, 10, 90, 120], [20, 10, 90, 95])):
         np.testing.assert_allclose([bar.get_width() for bar in ax.patches], expected)
         assert [bar.get_facecolor()[:3] for bar in ax.patches] == [
             matplotlib.colors.to_rgb(c) for c in COLOURS
         ]
-        assert ax.texts[0].get_text() == " box"
+    assert fig.subfigs[0].get_suptitle() == "FoldShirt (guided: β = 1.5)"
+    legend = fig.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == list(COLOUR_NAMES)
+    assert "n = 2 seeds" in legend.get_title().get_text()
+
+def test_every_group_has_its_own_pair_of_panels_and_all_fit_the_page():
+    other = {name.replace("1.5", "2"): x for name, x in ROWS.items()}
+    fig = bars({"box": ROWS, "fold_shirt, more": other, "x": {"AWR": ROWS["demonstrations"]}})
+    titles = [part.get_suptitle() for part in fig.subfigs]
+    assert titles[:3] == ["Box (guided: β = 1.5)", "FoldShirt, more (guided: β = 2)", "x"]
+    assert len(fig.axes) == 6 and len(fig.axes[4].patches) == 1
+    # Four groups of ten rows, as in Fig. 7, at the 890 pixels of a page's width.
+    rows = {f"method {i}": ROWS["demonstrations"] for i in range(10)}
+    width, height = bars({str(i): rows for i in range(4)}).get_size_inches()
+    assert height / width * 890 < 700
 
 
 def test_stage_bars_are_means_over_seeds_with_their_standard_error():
@@ -58,7 +74,8 @@ def test_stage_bars_are_means_over_seeds_with_their_standard_error():
         np.testing.assert_allclose(
             [segment[1, 0] - segment[0, 0] for segment in segments], half, atol=1e-9
         )
-    assert [text.get_text() for text in axes[0].get_yticklabels()] == NAMES
+    named = [*NAMES[:3], "RECAP k=2, guided (β = 1.5)"]
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == named
     assert axes[0].yaxis_inverted()
 
 
@@ -85,8 +102,9 @@ def test_the_map_shows_ratios_and_fills_those_whose_interval_excludes_1():
     points = [line for line in ax.lines if len(line.get_xdata()) == 1]
     # AWR is what 1 means
     np.testing.assert_allclose(
-        [line.get_xdata()[0] for line in points], [1.3, 1.0, 0.8, ax.get_xlim()[0], np.nan]
+        [line.get_xdata()[0] for line in points], [1.3, 1.0, 0.8, ax.get_xlim()[0] * 1.02, np.nan]
     )
+    assert [line.get_marker() for line in points[:4]] == ["o", "o", "o", "<"]
     filled = [line.get_markerfacecolor() != "white" for line in points]
     assert filled == [True, False, True, False, False]
     intervals = [
@@ -100,7 +118,24 @@ def test_the_map_shows_ratios_and_fills_those_whose_interval_excludes_1():
     assert all(0.5 < y < 1.5 for y in rows[2:])
     assert len(set(rows)) == 5
     legend = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert legend == ["RECAP k=1, β=2", "RECAP k=1, β=1", "AWR T=0.2"]
+    assert legend == [
+        "RECAP k=1, guided (β = 2)", "RECAP k=1, β = 1", "AWR T=0.2", "interval excludes 1",
+        "interval holds 1",
+    ]  # fmt: skip
+
+def test_ratios_in_two_columns_are_cut_where_a_knob_begins():
+    def x(ratio, low, high):
+        return {"ratio": ratio, "low": low, "high": high, "n": 3}
+
+    groups = {}
+    for knob, n in (("a", 2), ("b", 1), ("c", 4)):
+        groups[knob] = {"recap_K β=1": x(1.0, 1.0, 1.0)}
+        for i in range(n):
+            groups[f"{knob}{i}"] = {"recap_K β=1": x(1.1, 0.9, 1.2)}
+    axes = ratios(groups, "x", columns=2).axes
+    labels = [[text.get_text() for text in ax.get_yticklabels()] for ax in axes]
+    assert labels == [["a", "a0", "a1", "b", "b0"], ["c", "c0", "c1", "c2", "c3"]]
+    assert [axis.get_ylim() for axis in axes] == [(4.5, -0.5)] * 2
 
 
 def test_guidance_is_drawn_relative_to_each_seeds_own_throughput_at_beta_1():
@@ -126,4 +161,4 @@ def test_guidance_is_drawn_relative_to_each_seeds_own_throughput_at_beta_1():
     np.testing.assert_allclose(success.lines[0].get_ydata(), [70, 70])
     np.testing.assert_allclose(outside.lines[0].get_ydata(), [10, 10])
     legend = [text.get_text() for text in outside.get_legend().get_texts()]
-    assert legend == ["fold_shirt (n = 3)", "none (n = 1)"]
+    assert legend == ["FoldShirt (n = 3)", "none (n = 1)"]
