@@ -626,9 +626,9 @@ assert guided_rows[-1][3] > after[3] and rows[-1][2] < 0.1  # β = 2; β = 64
 #
 # | here | in this repository | in the paper |
 # |---|---|---|
-# | a position | keypoints or three cameras, and the joints | three cameras, and the joints |
+# | a position | keypoints or cameras, and joints | cameras, and joints |
 # | a number for $\ell$ | words; a subtask $\hat\ell$ that it writes itself | the same |
-# | one action | a chunk of 8, and its tokens | a chunk, and its tokens (FAST) |
+# | one action | a chunk of 8, and tokens | a chunk, and tokens |
 # | 5 thousand weights | 225 thousand, two transformers | 4 billion and 860 million |
 # | half a minute | minutes | robots, for days |
 #
@@ -638,11 +638,11 @@ assert guided_rows[-1][3] > after[3] and rows[-1][2] < 0.1  # β = 2; β = 64
 #
 # ## Change this line and see
 #
-# - Sec. 8, `pi = train_pi(copy.deepcopy(pi_pre), D, I)` to `pi =
+# - Sec. 8: `pi = train_pi(copy.deepcopy(pi_pre), D, I)` to `pi =
 #   train_pi(copy.deepcopy(pi_pre), D, [np.ones(len(e), bool) for e in D])`: every step is
 #   called positive. The same data and steps, and the last assertion fails: it is the word
 #   that improves the policy, not the data alone.
-# - Sec. 3, `r[-1] = 0 if success else -c_fail` to `r[-1] = 0 if success else -1`: a failure
+# - Sec. 3: `r[-1] = 0 if success else -c_fail` to `r[-1] = 0 if success else -1`: a failure
 #   costs one step. The comparison with `labels.rewards` fails at once.
 #
 # ## In three sentences

@@ -1,6 +1,9 @@
 # %% [markdown]
 # # 01 · Rewards, returns and the distributional value function
 #
+# previous: [00 · RECAP in ten minutes](00_recap_in_ten_minutes.ipynb) ·
+# [contents](../README.md#learn) · next: [02 · advantage](02_advantage.ipynb)
+#
 # **Beside the paper:** Sec. IV-A, Sec. V-C, Eqs. 1 and 5, Fig. 4. The code: `value.py`;
 # `rewards` and `returns` in `labels.py`; `train_value` in `recap.py`.
 #
@@ -23,6 +26,7 @@ import torch
 
 import labels
 import recap
+import show
 from collection import demonstrate, demonstrations
 from data import episode_seeds
 from lab.checks import correlation, mean_value_loss, outcome_auc
@@ -34,18 +38,30 @@ from value import discretize, expected_value, predict_values, support, value_log
 
 torch.set_num_threads(1)
 plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
+show.progress(recap)
 
 # %% [markdown]
 # ## 1. What a step is worth (Eq. 5)
 #
 # $$ r_t = \begin{cases} 0 & t = T \text{ and success} \\
 # -C_\text{fail} & t = T \text{ and failure} \\ -1 & \text{otherwise} \end{cases}
-# \qquad R_t = \sum_{t'=t}^{T} r_{t'} $$
+# \tag{5} $$
 #
-# One label per episode, success or not, is all that a person must give. $-R_t$ of a
-# success is the number of steps that are left. Sec. V-C then normalises per task to
-# $(-1, 0)$; here $R'_t = R_t / (\text{limit} + C_\text{fail})$, with the task's time
-# limit and $C_\text{fail}$ both in steps.
+# One label per episode, success or not, is all that a person must give. In code:
+
+# %%
+show.source(labels.rewards)
+
+# %% [markdown]
+# The return is the sum of what is still to come; $-R_t$ of a success is the number of
+# steps that are left. Sec. V-C then normalises per task to $(-1, 0)$. Here the time limit
+# and $C_\text{fail}$ do that, both in steps:
+#
+# $$ R_t = \sum_{t'=t}^{T} r_{t'}, \qquad
+# R'_t = \frac{R_t}{\text{limit} + C_\text{fail}} $$
+
+# %%
+show.source(labels.returns)
 
 # %%
 limit = 6
@@ -69,6 +85,13 @@ except ValueError as error:
 #
 # The paper says "a large constant". Compare a slow success with a failure that drops
 # the shirt early, and with one that runs out of time:
+#
+# <details><summary><b>Predict before you run:</b> with $C_\text{fail}$ a quarter of the
+# limit, which of the three has the highest return at its first step?</summary>
+#
+# The early failure: it pays 29 steps and the quarter, the slow success nearly the whole
+# limit. A policy improved with such returns is paid to break things early.
+# </details>
 
 # %%
 limit = TASKS["fold_shirt"].max_steps
@@ -95,8 +118,7 @@ plt.show()
 
 # %% [markdown]
 # Left: with a small $C_\text{fail}$ the early failure (red) lies above the slow success
-# (blue). A policy that is improved with these returns is paid to break things early, so
-# that the clock stops. Right: the two cross where $C_\text{fail}$ is the difference of
+# (blue). Right: the two cross where $C_\text{fail}$ is the difference of
 # the two lengths. No difference exceeds the limit, so with $C_\text{fail}$ = limit **no
 # step of a failure outranks a step of a success**: failures lie in $[-1, -\frac12]$,
 # successes above $-\frac12$. Checked for all lengths:
@@ -150,6 +172,9 @@ for name, task in TASKS.items():
 # Target and expectation must share one grid.
 
 # %%
+show.source(support, discretize)
+
+# %%
 v = support()
 B = len(support())
 R = torch.linspace(-1, 0, 2001)
@@ -192,9 +217,14 @@ except ValueError as error:
 # ## 4. What minimises Eq. 1
 #
 # $$ \min_\phi\; \mathbb E_{\tau\in\mathcal D}\Big[\sum_{o_t\in\tau} H\big(R^B_t(\tau),\,
-# p_\phi(V \mid o_t, \ell)\big)\Big]
-# \qquad V(o_t,\ell)=\sum_b p_\phi(V=b\mid o_t,\ell)\,v(b) $$
+# p_\phi(V \mid o_t, \ell)\big)\Big] \tag{1} $$
 #
+# $$ V(o_t,\ell)=\sum_b p_\phi(V=b\mid o_t,\ell)\,v(b) $$
+
+# %%
+show.source(value_loss, expected_value)
+
+# %% [markdown]
 # A small world where all is known: states 0 to 4; at every step on to the next with
 # probability 0.6, stay 0.3, fail 0.1; on from state 4 is success. The "network" is a
 # table of logits, one row per state.
@@ -272,7 +302,19 @@ plt.show()
 # mixed quality (slow, careless, many fail). "V overfits: train 93 %, eval 18 %" is a
 # complaint that users of public implementations had. So: the same network and the same
 # number of steps, on 8 and on 120 episodes per task, judged on 120 fresh episodes per
-# task.
+# task. The loop that trains it:
+
+# %%
+show.source(recap.train_value)
+
+# %% [markdown]
+# <details><summary><b>Predict before you run:</b> which V comes nearer to the returns of
+# the episodes that it was trained on, that of 24 or that of 360 episodes? And on fresh
+# ones?</summary>
+#
+# That of 24, by far: it knows them by heart. On fresh episodes its cross-entropy is hardly
+# below that of knowing nothing.
+# </details>
 
 # %%
 names = ("fold_shirt", "fold_collar", "box")
@@ -310,11 +352,11 @@ for n in (8, 120):
 # than those on fresh episodes, where its cross-entropy is hardly below that of knowing
 # nothing. With 360 episodes train and held out nearly agree: that is the cure (the
 # paper also adds web data, Sec. V-C; `--web` here). Steps of one episode are near
-# copies of one another, so count episodes, not steps, and hold out *episodes*. The
-# held-out share within 0.1 is even a little lower with more data: V is then a mean
-# between two outcomes that are 0.5 apart, so cross-entropy, correlation and calibration
-# are the fair judges. A perfect score is not to be had, because V sees no clock and not
-# the operator's mind.
+# copies of one another, so count episodes, not steps, and hold out *episodes*.
+#
+# The held-out share within 0.1 is no fair judge: V is often a mean between two outcomes
+# that are 0.5 apart. Cross-entropy, correlation and calibration are. A perfect score is not
+# to be had, because V sees no clock and not the operator's mind.
 #
 # The last V (120 episodes per task) is the one used from here on. Is it *calibrated*,
 # on the held-out episodes?
@@ -457,22 +499,29 @@ for outcome, kind in (("successes", True), ("failures", False)):
 # V rises where a half is grasped well or put down. It falls at a careless grasp (at
 # 12.2 s on the right), not at the slip that follows (at 13 s), where it rises: it knew
 # since the grasp. Careless grasps happen in successes as well, where there is time to
-# try again. The failure on the right ran out of time, and at its last step V still
+# try again.
+#
+# The failure on the right ran out of time, and at its last step V still
 # expects a success soon: the observation holds no clock, so **V cannot see the time
 # limit coming**. That is why so few failures show a drop. The paper's V reads images
 # and the prompt, no clock either.
 #
 # ## Change this line and see
 #
-# - Sec. 2: `limit = TASKS["fold_shirt"].max_steps` to `TASKS["espresso"]`: the longer
-#   the limit, the larger the $C_\text{fail}$ at which the curves cross (278 steps for
-#   118); the bins that successes share stay nearly the same.
-# - Sec. 4: `range(2000)` to `range(20)`: V still equals the mean return, but dynamic
-#   programming is further off. Eq. 1 learns what the data say, not what is true.
-# - Sec. 4: `for _ in range(200)` to `range(20)`: the assertion fails; the cross-entropy
-#   is still above the entropy.
-# - Sec. 5: add `c_fail=0.25` to `Settings(...)`: the table looks far better (held-out
-#   correlation 0.84 for 0.59, with 120 episodes per task), because success and failure
-#   now lie close together. But these are the returns of Sec. 2 that pay for failing
-#   early, and `v <= -0.5` no longer means failure. A V that is easy to learn need not
-#   be the right one.
+# - Sec. 2: `limit = TASKS["fold_shirt"].max_steps` to `limit =
+#   TASKS["espresso"].max_steps`: the longer the limit, the larger the $C_\text{fail}$ at
+#   which the curves cross, 278 steps in the place of 118. The bins that successes share
+#   stay nearly the same.
+# - Sec. 4: `for _ in range(2000)]` to `for _ in range(20)]`: V still equals the mean return,
+#   but dynamic programming is further off. Eq. 1 learns what the data say, not what is true.
+# - Sec. 4: `for _ in range(200):` to `for _ in range(20):`: the assertion fails; the
+#   cross-entropy is still above the entropy.
+#
+# ## In three sentences
+#
+# > One label per episode gives every step a return, and with $C_\text{fail}$ = limit no step
+# > of a failure outranks a step of a success. $V$ is the distribution of these returns, learnt
+# > by cross-entropy over 201 bins. It overfits on few episodes, so it is judged on others.
+#
+# previous: [00 · RECAP in ten minutes](00_recap_in_ten_minutes.ipynb) ·
+# [contents](../README.md#learn) · next: [02 · advantage](02_advantage.ipynb)

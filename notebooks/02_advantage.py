@@ -1,6 +1,9 @@
 # %% [markdown]
 # # 02 · Advantages, thresholds, the improvement indicator
 #
+# previous: [01 · value](01_value.ipynb) · [contents](../README.md#learn) · next: [03 ·
+# flow](03_flow.ipynb)
+#
 # **Beside the paper:** Sec. III, Sec. IV-B, Eqs. 2 and 3, App. F. The code: in
 # `labels.py` the functions `advantages`, `threshold`, `indicators` and `label`.
 #
@@ -24,6 +27,7 @@ import torch
 
 import labels
 import recap
+import show
 from collection import collect_iteration, demonstrate, demonstrations
 from data import episode_seeds
 from lab.checks import correlation
@@ -36,6 +40,7 @@ from value import predict_values
 
 torch.set_num_threads(1)
 plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
+show.progress(recap)
 
 # %% [markdown]
 # ## 1. A small round of Algorithm 1
@@ -80,7 +85,13 @@ print(f"correlation of V with the return on the rollouts: {correlation(V, rollou
 #
 # $$ A(o_t, a_t) = \sum_{t'=t}^{t+N-1} r'_{t'} + V(o_{t+N}) - V(o_t) $$
 #
-# What did the next N steps bring, beyond what V expected? `labels.advantages` is given
+# What did the next N steps bring, beyond what V expected?
+
+# %%
+show.source(labels.advantages)
+
+# %% [markdown]
+# The function is given
 # returns, normalised as V is, and no rewards: with $r'_u = R'_u - R'_{u+1}$ the sum
 # telescopes to $R'_t - R'_{t+N}$. The same, added up literally:
 
@@ -107,6 +118,13 @@ print(f"{len(e)} steps, N = {N}: the literal sums agree; the last {N} advantages
 # what V notices within N steps. An independent check of the labels:
 # `sim_tasks.toys.Toy.visible_quality` marks steps that anyone would call good (a grasp is
 # about to be a good one) or bad (an edge grasp is about to begin, or all stands still).
+#
+# <details><summary><b>Predict before you run:</b> with which N are the good steps positive
+# most often, with N = 1, 10 or T?</summary>
+#
+# With a small one. With N = T the label says how the *episode* ended; good steps of bad
+# episodes are called negative.
+# </details>
 
 # %%
 seen = [s.target.visible_quality(e.observations) for e in rollouts]
@@ -151,7 +169,9 @@ plt.show()
 # With a large N the label turns into the outcome of the episode: nearly all steps of
 # successes are positive, those that grasp badly included, and the steps worth imitating
 # are positive no more often than any other (20 %). With a small N the label belongs to
-# the step. What a small N costs does not show here: it trusts V, and only what V
+# the step.
+#
+# What a small N costs does not show here: it trusts V, and only what V
 # notices within N steps counts. The paper takes N = 50 at 50 Hz, one second; N = 10 at
 # 10 Hz is one second, too (`python -m reproduce ablation lookahead`). In pre-training N
 # = T spares the second call of V, and much data averages out the luck.
@@ -211,6 +231,13 @@ print(
 # pre-training, about 40 % of the rollouts in fine-tuning (10 % for t-shirts and
 # shorts). So $\epsilon_\ell$ is the 70 % quantile, not the 30 % one. (Sec. V-D speaks
 # of the "30% percentile of values"; the two contradict, we follow App. F.)
+#
+# $$ \epsilon_\ell:\; \text{a given share of the steps has } A > \epsilon_\ell,
+# \qquad I_t = \mathbb 1\big(A(o_t, a_t) > \epsilon_\ell\big)
+# \;\text{or}\; a_t \text{ is a correction} $$
+
+# %%
+show.source(labels.threshold, labels.indicators)
 
 # %%
 A = np.concatenate(labels.step_advantages(predict_values(V_pre, D_demo), D_demo, s, iteration=0))
@@ -310,10 +337,11 @@ for e, part in zip((edge_first[0], saved[-1]), figure.subfigures(1, 2)):
 # Left: a success of the weak policy. A is below the threshold where an edge grasp
 # (orange) is coming and where it slips, and above it where a half is grasped well or
 # placed within the next 10 steps. Not each dot is deserved: V is an estimate from few
-# episodes. Note the sign of ε: to call 40 % of these rollouts positive it must lie
-# below zero, so a step that brings a little *less* than expected still passes. Right:
-# hatched steps are all True, whatever their A; and the steps just before them are
-# positive because the operator's help is near.
+# episodes. Right: hatched steps are all True, whatever their A; and the steps just before
+# them are positive because the operator's help is near.
+#
+# Note the sign of ε: to call 40 % of these rollouts positive it must lie
+# below zero, so a step that brings a little *less* than expected still passes.
 #
 # ## 6. Corrections are True (Sec. IV-B)
 #
@@ -371,6 +399,12 @@ for fraction in (0.1, 0.2, 0.4):
 #
 # $$ J(\hat\pi) - J(\pi_\text{ref}) = \frac{\mathrm{Cov}_{\pi_\text{ref}}\!\big(g(A)^\beta, A\big)}
 # {\mathbb E_{\pi_\text{ref}}[g(A)^\beta]} \ge 0 $$
+#
+# <details><summary><b>Predict before you run:</b> with the hard indicator, $g(A)$ = 1 for a
+# positive A and 0 else, what does a larger $\beta$ change?</summary>
+#
+# Nothing: $1^\beta = 1$ and $0^\beta = 0$. See the last line of the next table.
+# </details>
 
 # %%
 def improved(pi_ref, g, beta):
@@ -412,8 +446,10 @@ assert np.allclose(hard[:, 1:], hard[:, 1:2])  # beta > 0: all the same
 # %% [markdown]
 # Every increasing g improves, on every bandit, and more with more $\beta$. But look at
 # the last line: with the *hard* indicator of Eq. 3, $p(I\mid A) \in \{0, 1\}$, and
-# $1^\beta = 1$: **every $\beta > 0$ gives the same policy**. What is left for guidance
-# to do, then? The label is computed from *one sampled outcome*, $\hat A = A +
+# **every $\beta > 0$ gives the same policy**. What is left for guidance
+# to do, then?
+#
+# The label is computed from *one sampled outcome*, $\hat A = A +
 # \text{luck}$, so that an action is positive *sometimes*: $p(I\mid a) = P(A +
 # \text{luck} > \epsilon)$ is soft again. That is what a network trained on the labels
 # learns.
@@ -479,7 +515,7 @@ for how_much in (1.0, 0.5, 0.1):
 # ## 9. Eq. 3: $\alpha$, or dropout
 #
 # $$ \min_\theta\; \mathbb E\big[-\log \pi_\theta(a_t\mid o_t,\ell) - \alpha \log
-# \pi_\theta(a_t\mid I_t,o_t,\ell)\big] $$
+# \pi_\theta(a_t\mid I_t,o_t,\ell)\big] \tag{3} $$
 #
 # App. F drops the indicator with chance $p$ = 30 % and says that this "effectively
 # replaces the loss multiplier $\alpha$". In expectation the loss is then
@@ -539,22 +575,30 @@ for p in (0.05, 0.3, 0.95):
 # Dropout and α give the same policy, up to the noise of sampled batches (first column;
 # a total variation of 1 would be disjoint). What α trades is seen on the right: with
 # little dropout (large α) the conditional policy is right and the unconditional one is
-# sacrificed, with much dropout the other way round. 30 % is α = 7/3. A model that can
+# sacrificed, with much dropout the other way round. 30 % is α = 7/3.
+#
+# A model that can
 # represent all three distributions gets them right with any α between; then p only
 # decides how often each is practised. Guidance with β ≠ 1 needs both.
 #
 # ## Change this line and see
 #
-# - Sec. 8: `"exp(A)": np.exp` to `lambda A: np.exp(-A)`: no longer increasing, and the
-#   assertion fails: the policy gets worse, and more so with more β.
-# - Sec. 8: `label_chance(A, pi_ref, 1.0, fraction)` to `0.01`: hardly any luck. At 40 %
-#   the chance of the best action stays at about one third for every β from 1 to 5:
-#   guidance has nothing left to do. At 20 % it still has, because the threshold falls
-#   into the middle of one action's outcomes.
-# - Sec. 8: `sigma = np.array([0.1, 0.1, 1.0])` to `[1.0, 1.0, 1.0]`: the same luck for
-#   all, and every line gains again.
-# - Sec. 8: `np.array([0.1, 0.1, -0.2])` to `[-0.1, -0.1, 0.2]`: the gamble is now the
-#   best action, and luck that favours it does no harm.
-# - Sec. 9: `label_chance(A, pi_ref, 0.4, 0.3)` to `2.0`: labels that say little about
-#   the action. The three distributions are nearly alike, and the α that is too large or
-#   too small costs less.
+# - Sec. 8: `"exp(A)": np.exp,` to `"exp(A)": lambda A: np.exp(-A),`: no longer increasing, and
+#   the assertion fails: the policy gets worse, and more so with more β.
+# - Sec. 8: `label_chance(A, pi_ref, 1.0, fraction)` to `label_chance(A, pi_ref, 0.01,
+#   fraction)`: hardly any luck. At 40 % the chance of the best action stays at about one
+#   third for every β from 1 to 5: guidance has nothing left to do.
+# - Sec. 8: `sigma = np.array([0.1, 0.1, 1.0])` to `sigma = np.array([1.0, 1.0, 1.0])`: the
+#   same luck for all, and every line gains again.
+# - Sec. 8: `A = np.array([0.1, 0.1, -0.2])` to `A = np.array([-0.1, -0.1, 0.2])`: the gamble is
+#   now the best action, and luck that favours it does no harm.
+#
+# ## In three sentences
+#
+# > An advantage is what N steps brought beyond what V had expected, and $\epsilon_\ell$ makes
+# > a yes or no of it. Imitating under "yes" improves the policy wherever the chance of a yes
+# > rises with the true advantage. A dropout of $p$ on the word is Eq. 3 with
+# > $\alpha = (1 - p)/p$.
+#
+# previous: [01 · value](01_value.ipynb) · [contents](../README.md#learn) · next: [03 ·
+# flow](03_flow.ipynb)

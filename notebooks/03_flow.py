@@ -1,5 +1,8 @@
 # %% [markdown]
-# # Flow matching: from two modes to action chunks
+# # 03 · Flow matching: from two modes to action chunks
+#
+# previous: [02 · advantage](02_advantage.ipynb) · [contents](../README.md#learn) · next:
+# [04 · guidance](04_guidance.ipynb)
 #
 # **Beside the paper:** Secs. V-A and V-B (Eq. 4), App. C (Eqs. 6 to 9).
 #
@@ -22,6 +25,7 @@ import torch
 from torch import nn
 
 import recap
+import show
 from control import play
 from data import episode_seeds, stack_steps
 from lab.plots import BLUE, GREEN, GREY, VERMILLION
@@ -33,6 +37,7 @@ from policy import (
     integrate,
     likelihood_bound,
     noised,
+    paper_weight,
     sample_actions,
 )
 from recap import optimise
@@ -47,15 +52,37 @@ plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
 # %% [markdown]
 # ## 1. Conventions, once
 #
-# $\omega \sim \mathcal N(0, \mathbf I)$ is noise, $\mathbf a$ is data, and $\mathbf
-# a^{\eta,\omega} = \eta\,\mathbf a + (1 - \eta)\,\omega$: **$\eta = 0$ is noise, $\eta
-# = 1$ is data.** Eq. 4 trains $f \approx \omega - \mathbf a$, which points from the
-# data to the noise. So sampling walks against it: $d\mathbf a / d\eta = -f$. (Other
-# texts swap the ends or the sign. Mixing two of them is the most common bug here.)
+# $\omega \sim \mathcal N(0, \mathbf I)$ is noise, $\mathbf a$ is data, and between them
+# stands
 #
+# $$ \mathbf a^{\eta,\omega} = \eta\,\mathbf a + (1 - \eta)\,\omega : $$
+#
+# **$\eta = 0$ is noise, $\eta = 1$ is data.** The policy is trained by a bound on its
+# log-likelihood, one term for the action tokens $a^\ell$ and one for the chunk:
+#
+# $$ \begin{aligned} \log \pi_\theta(\mathbf a_{t:t+H}, a^\ell_{t:t+H} \mid I_t, \mathbf
+# o_t, \ell, \hat\ell) \ge \mathbb E_{\eta,\omega} \Big[ & \log p_\theta(a^\ell_{t:t+H}
+# \mid I_t, \mathbf o_t, \ell, \hat\ell) \\ & {} - \alpha_\eta \big\| \omega - \mathbf
+# a_{t:t+H} - f_\theta(\mathbf a^{\eta,\omega}_{t:t+H}, I_t, \mathbf o_t, \ell,
+# \hat\ell) \big\|^2 \Big] \end{aligned} \tag{4} $$
+#
+# So $f \approx \omega - \mathbf a$, which points from the
+# data to the noise. Sampling walks against it: $d\mathbf a / d\eta = -f$. (Other
+# texts swap the ends or the sign. Mixing two of them is the most common bug here.)
+
+# %%
+show.source(noised, flow_matching_loss, integrate)
+
+# %% [markdown]
 # An oracle that knows the one true $\mathbf a$ has $f = (\mathbf a^\eta - \mathbf
 # a)/(1 - \eta)$. Its path is a straight line, so any number of Euler steps must return the
-# data. With the wrong sign it does not.
+# data.
+#
+# <details><summary><b>Predict before you run:</b> where does one step with the wrong sign end,
+# from $\omega$?</summary>
+#
+# At $\omega + f = 2\omega - \mathbf a$: as far from the noise as the data, on the other side.
+# </details>
 
 # %%
 g = torch.Generator().manual_seed(0)
@@ -140,6 +167,12 @@ plt.show()
 # so the best guess is the mean. Later the field splits, and where a walk goes is
 # decided by its noise. There is no dice roll after $\omega$.
 #
+# <details><summary><b>Predict before you run the next cell:</b> where does a walk of a single
+# Euler step end?</summary>
+#
+# At the mean of the data, between the modes, whatever the noise was.
+# </details>
+#
 # ## 3. The mean, and how many Euler steps
 #
 # Regression of $\mathbf a$ gives the mean of the data. The very same field gives it,
@@ -178,14 +211,28 @@ for steps in (1, 2, 5, 10, 50):
 # ## 4. What the loss weighs
 #
 # `policy.VLA` predicts the clean chunk $\hat{\mathbf a}$ and derives $f$ from it. Since
-# $\omega - \mathbf a
-# - f = (\hat{\mathbf a} - \mathbf a)/(1 - \eta)$,
+# $\omega - \mathbf a - f = (\hat{\mathbf a} - \mathbf a)/(1 - \eta)$,
 #
 # $$ \|\omega - \mathbf a - f\|^2 = \frac{\|\mathbf a - \hat{\mathbf a}\|^2}{(1 - \eta)^2}, $$
 #
-# a plain squared error on $\hat{\mathbf a}$ *is* Eq. 4 with $\alpha_\eta = (1 -
-# \eta)^2$. App. C has $\alpha_\eta = w(\eta)/2$, $w(\eta) = e^{-\eta/2}$.
-# `FLOW_WEIGHTS` has both, and the constant.
+# a plain squared error on $\hat{\mathbf a}$ *is* Eq. 4 with $\alpha_\eta = (1 - \eta)^2$.
+# The paper's weight comes by way of a Gaussian for one step of the flow,
+#
+# $$ \log \pi_\theta(\mathbf a_{t:t+H} \mid \mathbf a^{\eta,\omega}_{1:H}, I_t, \mathbf
+# o_t, \ell, \hat\ell) = \log \mathcal N\big(\omega - f_\theta(\mathbf
+# a^{\eta,\omega}_{1:H}, I_t, \mathbf o_t, \ell, \hat\ell), \mathbf I\big), \tag{7} $$
+#
+# whose logarithm is a squared norm and a constant, averaged over noise:
+#
+# $$ \log \pi_\theta(\mathbf a_{t:t+H} \mid I_t, \mathbf o_t, \ell, \hat\ell) \ge \tfrac12
+# \mathbb E_{\eta,\omega}\Big[ {-w(\eta)} \big\| \omega - \mathbf a_{1:H} -
+# f_\theta(\mathbf a^{\eta,\omega}_{1:H}, I_t, \mathbf o_t, \ell, \hat\ell) \big\|^2
+# \Big] + c, \qquad w(\eta) = e^{-\eta/2}. \tag{8} $$
+#
+# So $\alpha_\eta = w(\eta)/2$. `FLOW_WEIGHTS` has both, and the constant.
+
+# %%
+show.source(paper_weight, draw_noise)
 
 # %%
 g = torch.Generator().manual_seed(3)
@@ -288,8 +335,9 @@ for output in ("clean", "velocity"):
 # ## 5. A bound, and an order
 #
 # Eqs. 4 and 8 call the (negative) loss a lower bound of $\log \pi_\theta(\mathbf a)$ up
-# to a constant $c$ that does not depend on $f_\theta$. Here the density is known. Along
-# the line through both modes, with the best field and the same draws of $(\omega,
+# to a constant $c$ that does not depend on $f_\theta$. Here the density is known.
+#
+# Along the line through both modes, with the best field and the same draws of $(\omega,
 # \eta)$ for every point, compare $\log p(\mathbf a)$ with $-E_{\eta,\omega}[\alpha_\eta
 # \|\omega - \mathbf a - f\|^2]$, $\eta$ uniform, for three $\alpha_\eta$: "clean",
 # "paper", and $\alpha_\eta = \eta/(1 - \eta)$. The last is $w(\lambda) = 1$ in the
@@ -438,8 +486,9 @@ plt.show()
 # almost no chunk stays between. The same network with the same noise and a single Euler
 # step answers with its mean: many chunks go a little way in one direction, or none.
 # That is regression. (300 gradient steps do not teach the first step to ignore $\omega$
-# altogether, so this is a fan and not one curve, as it would be with the best field.) A
-# chunk is for two arms, and they must choose together:
+# altogether, so this is a fan and not one curve.)
+#
+# A chunk is for two arms, and they must choose together:
 
 # %%
 def y_of_both(joints):
@@ -484,7 +533,19 @@ assert by_eta[0] > by_eta[-1]
 #
 # ## 7. `likelihood_bound`, and why the draws must be shared
 #
-# The bound of a chunk (Eq. 9) is an average over draws of $(\omega, \eta)$, here 4 per
+# Eq. 8 with the tokens' likelihood, and the weights taken into $\alpha_\eta$:
+#
+# $$ \begin{aligned} \log \pi_\theta(\mathbf a_{t:t+H}, a^\ell_{t:t+H} \mid I_t, \mathbf
+# o_t, \ell, \hat\ell) \ge \mathbb E_{\eta,\omega}\Big[ & \log p_\theta(a^\ell_{t:t+H}
+# \mid I_t, \mathbf o_t, \ell, \hat\ell) \\ & {} - \alpha_\eta \big\| \omega - \mathbf
+# a_{1:H} - f_\theta(\mathbf a^{\eta,\omega}_{1:H}, I_t, \mathbf o_t, \ell, \hat\ell)
+# \big\|^2 \Big] \end{aligned} \tag{9} $$
+
+# %%
+show.source(likelihood_bound)
+
+# %% [markdown]
+# The bound is an average over draws of $(\omega, \eta)$, here 4 per
 # step. Eq. 11 needs the *difference* of two bounds. Two tests on held-out steps: the
 # demonstrated chunk against the chunk moved by a fifth of a standard deviation, and the
 # network against itself, whose ratio must be 1.
@@ -529,16 +590,21 @@ print(
 #
 # ## Change this line and see
 #
-# - `sd = ..., 0.15` to `0.5` in Sec. 2: the modes overlap, and the mean is "at a mode"
-#   in 100 % of the cases. Now only the spread (1.41 at one step) and the distance to
-#   500 steps (0.86) tell that one step is wrong.
-# - `eta = ETA_MAX * ...` to `eta = draw_noise(omega)[1]` in Sec. 5, so that training's
-#   draws make the bound: "paper" loses order, too. The middle lies below the mode by
-#   about 0.35 instead of 0.86, and the correlation with $\log p$ falls from 0.86 to
-#   about 0.35.
-# - `chunk + 0.2` to `0.05` in Sec. 7: with the same draws the order is found in 67.5 %
-#   of the steps, with other draws in 50.5 %, a coin's throw. With `0.5` it is 100 %
-#   either way.
-# - `optimise(net, draw_loss, 800, ...)` to `3000` in Sec. 4: "velocity" with the weight
-#   "clean" comes to 94.2 % and a spread of 1.15. The wrong weight mostly costs training
-#   time.
+# - Sec. 2: `sd = 0.15` to `sd = 0.5`: the modes overlap, and the mean is "at a mode" in 100
+#   % of the cases. Now only the spread (1.41 at one step) and the distance to 500 steps
+#   tell that one step is wrong.
+# - Sec. 5: `eta = ETA_MAX * (torch.arange(n) + 0.5) / n` to `eta = draw_noise(omega,
+#   torch.Generator().manual_seed(0))[1]`: training's draws make the bound, and "paper" loses
+#   order, too. The middle lies below the mode by about 0.35 in the place of 0.86.
+# - Sec. 7: `flow_bound(chunk + 0.2, seed)` to `flow_bound(chunk + 0.5, seed)`: a larger
+#   difference, and the order is found in 100 % of the steps either way.
+#
+# ## In three sentences
+#
+# > Regression answers with the mean of two ways, a flow keeps both and lets the noise choose.
+# > Eq. 4 trains $f \approx \omega - \mathbf a$; with $\alpha_\eta = (1 - \eta)^2$ it is a plain
+# > squared error of the clean chunk. Read as a likelihood it is a loose bound, to be compared
+# > on the same draws only.
+#
+# previous: [02 · advantage](02_advantage.ipynb) · [contents](../README.md#learn) · next:
+# [04 · guidance](04_guidance.ipynb)

@@ -1,5 +1,8 @@
 # %% [markdown]
-# # Guidance: how far is it from the sharpened density?
+# # 04 · Guidance: how far is it from the sharpened density?
+#
+# previous: [03 · flow](03_flow.ipynb) · [contents](../README.md#learn) · next: [05 ·
+# VLA](05_vla.ipynb)
 #
 # **Beside the paper:** Sec. IV-B (Eq. 2) and its footnote 2, App. E (Eqs. 12, 13).
 #
@@ -22,9 +25,10 @@ import numpy as np
 import torch
 from torch import nn
 
+import show
 from labels import threshold
 from lab.plots import BLUE, GREEN, GREY, PURPLE, VERMILLION
-from policy import draw_noise, flow_matching_loss, guided, integrate, noised
+from policy import draw_noise, flow_matching_loss, guided, integrate, noised, sample_actions
 from recap import optimise
 
 torch.set_num_threads(1)
@@ -33,6 +37,20 @@ plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
 
 # %% [markdown]
 # ## 1. A world where Eq. 12 is known
+#
+# The improved policy of Sec. IV-B multiplies the data's by the chance of being an
+# improvement, to the power $\beta$; Bayes' rule makes that
+#
+# $$ \hat\pi(\mathbf a \mid \mathbf o, \ell) \propto \pi_\text{ref}(\mathbf a \mid \mathbf o,
+# \ell) \left( \frac{\pi_\text{ref}(\mathbf a \mid I, \mathbf o, \ell)}
+# {\pi_\text{ref}(\mathbf a \mid \mathbf o, \ell)} \right)^{\beta} \tag{2} $$
+#
+# and the same for chunks:
+#
+# $$ \hat\pi(\mathbf a_{t:t+H} \mid \mathbf o_t, \ell) \propto \pi_\text{ref}(\mathbf
+# a_{t:t+H} \mid \mathbf o_t, \ell) \left( \frac{\pi_\text{ref}(\mathbf a_{t:t+H} \mid I_t,
+# \mathbf o_t, \ell)}{\pi_\text{ref}(\mathbf a_{t:t+H} \mid \mathbf o_t, \ell)}
+# \right)^{\beta} \tag{12} $$
 #
 # An action $a$ is one number, say a speed. The data $\pi_\text{ref}(a)$ mix three
 # habits: slow (50 %), medium (35 %), fast (15 %). The advantage is $A(a) = a$: faster
@@ -133,7 +151,18 @@ for eta in (0.0, 0.3, 0.6, 0.9):
 # %% [markdown]
 # ## 3. Eq. 13 against Eq. 12
 #
-# `policy.guided` mixes the two fields, $f_u + \beta (f_c - f_u)$, and
+# App. E walks along
+#
+# $$ \nabla_{\mathbf a} \log \pi_\theta(\mathbf a_{t:t+H} \mid \mathbf o_t, \ell) + \beta
+# \big( \nabla_{\mathbf a} \log \pi_\theta(\mathbf a_{t:t+H} \mid I_t, \mathbf o_t, \ell) -
+# \nabla_{\mathbf a} \log \pi_\theta(\mathbf a_{t:t+H} \mid \mathbf o_t, \ell) \big)
+# \tag{13} $$
+
+# %%
+show.source(guided)
+
+# %% [markdown]
+# `policy.guided` mixes the two fields and
 # `policy.integrate` walks $da/d\eta = -f$. (The paper writes Eq. 13 with scores. $f$ is
 # linear in the score of the noised density, with the same coefficients for both, so
 # mixing one is mixing the other.) In one dimension the noise can be 500 evenly spaced
@@ -142,6 +171,12 @@ for eta in (0.0, 0.3, 0.6, 0.9):
 #
 # Two distances to the exact density: $W_1$, how far the average sample has to be moved
 # (in units of $a$), and TV, the share of samples that is in the wrong bin (width 0.1).
+#
+# <details><summary><b>Predict before you run:</b> at $\beta$ = 1.5, does guidance go less far
+# than Eq. 12, as far, or farther?</summary>
+#
+# Farther, as far as Eq. 12 at a $\beta$ of more than four. Below 1 it goes less far.
+# </details>
 
 # %%
 N = 500
@@ -209,16 +244,19 @@ plt.show()
 # steps. In between and above neither is true: guidance does *less* than Eq. 12 below 1
 # and *more* above 1. The last column says how much more: at $\beta = 1.5$ the samples
 # are as good as those of Eq. 12 at a $\beta$ several times larger, and at 2.5 and 5 no
-# $\beta$ of Eq. 12 up to 20 reaches them. "Effectively sampling" is a figure of speech;
-# the direction is right, the amount is not. Since $\beta$ is tuned and not derived, a
-# policy may not mind. A reader of Eq. 2 should.
+# $\beta$ of Eq. 12 up to 20 reaches them.
+#
+# "Effectively sampling" is a figure of speech; the direction is right, the amount is not.
+# Since $\beta$ is tuned and not derived, a policy may not mind. A reader of Eq. 2 should.
 #
 # ## 4. Why
 #
 # To sample the sharpened density one needs the field of *its* noised versions: sharpen,
 # then add noise. Guidance has the fields of the noised $\pi_\text{ref}(a)$ and
 # $\pi_\text{ref}(a \mid I)$ and sharpens those: add noise, then sharpen. Noise and
-# powers do not commute. At $\eta = 0$ the sample is pure noise, $\hat a$ is the mean,
+# powers do not commute.
+#
+# At $\eta = 0$ the sample is pure noise, $\hat a$ is the mean,
 # and the difference can be read off: guidance aims at $E_u + \beta (E_c - E_u)$, the
 # *extrapolated* mean, which need not be a mean of anything with that support. At $\eta
 # \to 1$ the two fields agree.
@@ -366,13 +404,20 @@ for beta in (0.5, 1, 1.5, 2.5, 5):
 # A frequent report. SFT here is imitating the data: $\beta = 0$. What can go wrong, one
 # thing at a time:
 #
-# 1. one of the bugs of Sec. 6; 2. the edge is dangerous and the labels do not know it.
-# Let the payoff be $a$ as before, but $-1$ beyond the central 99 % (the shirt is torn).
-# Compare labels from $A(a) = a$ with labels from the true payoff; 3. the
-# "unconditional" branch is not $\pi_\text{ref}$: if negatives are what trains it, $f_u$
-# is the field of $\pi_\text{ref}(a \mid \text{not } I)$; 4. the fields are learned, and
-# guidance multiplies their errors: $f_u + \beta(f_c - f_u)$ has the error $(1 -
-# \beta)e_u + \beta e_c$.
+# 1. One of the bugs of Sec. 6.
+# 2. The edge is dangerous and the labels do not know it. Let the payoff be $a$ as before,
+#    but $-1$ beyond the central 99 % (the shirt is torn). Compare labels from $A(a) = a$
+#    with labels from the true payoff.
+# 3. The "unconditional" branch is not $\pi_\text{ref}$: if negatives are what trains it,
+#    $f_u$ is the field of $\pi_\text{ref}(a \mid \text{not } I)$.
+# 4. The fields are learned, and guidance multiplies their errors: $f_u + \beta(f_c - f_u)$
+#    has the error $(1 - \beta)e_u + \beta e_c$.
+#
+# <details><summary><b>Predict before you run:</b> which of these makes guidance at $\beta$ =
+# 2.5 worse than imitation?</summary>
+#
+# Negatives in the place of $\pi_\text{ref}$, by far. Learned fields do at 5.
+# </details>
 
 # %%
 def payoff(a):
@@ -424,38 +469,54 @@ for name, fields in runs.items():
     )
 
 # %% [markdown]
-# Read it row by row. Exact fields: guidance raises the payoff until many samples fall
-# off the cliff; at $\beta = 5$ it is worse than no guidance ($\beta = 1$). If the
-# labels know the cliff, $f_c$ bends away from it and no sample goes over, at any
-# $\beta$ from 1 on: danger that $A$ sees is not what guidance runs into, danger that it
-# does not see is. With the negatives in the place of $\pi_\text{ref}$ the difference
-# $f_c - f_u$ is too long, and $\beta = 2.5$ lands outside the data altogether. The
-# learned fields are close to the exact ones at $\beta = 0$ and less so at 1, which is
+# *Exact fields*: guidance raises the payoff until many samples fall
+# off the cliff; at $\beta = 5$ it is worse than no guidance ($\beta = 1$).
+#
+# *The labels know the cliff*: $f_c$ bends away from it and no sample goes over, at any
+# $\beta$ from 1 on. Danger that $A$ sees is not what guidance runs into, danger that it
+# does not see is.
+#
+# *Negatives in the place of $\pi_\text{ref}$*: the difference
+# $f_c - f_u$ is too long, and $\beta = 2.5$ lands outside the data altogether.
+#
+# *Learned fields* are close to the exact ones at $\beta = 0$ and less so at 1, which is
 # trained on 21 % of the draws (30 % positive, 70 % of these kept); their errors grow
 # with $\beta$, and the best $\beta$ is a smaller one than with exact fields. At $\beta
-# = 5$ they are far worse than SFT. All this fits App. E's advice to rely on
+# = 5$ they are far worse than SFT.
+#
+# All this fits App. E's advice to rely on
 # $\epsilon_\ell$ first and to add $\beta \in [1.5, 2.5]$ "where useful". This project
 # reports $\beta = 1$ beside every guided result.
 #
+# On the policy itself the mixture stands in every step of the walk:
+
+# %%
+show.source(sample_actions)
+
+# %% [markdown]
 # What this page cannot say: where the cliff is for a robot. On the toy tasks `python -m
 # reproduce cfg` measures throughput, success and the share of actions outside against
 # $\beta$.
 #
 # ## Change this line and see
 #
-# - `tau = 0.3` to `1.0`: a noisier $A$, a softer $p(I \mid a)$. In the table of Sec. 3
-#   guidance comes nearer to Eq. 12 ($W_1$ at $\beta = 1.5$: 0.15 in the place of 0.22),
-#   and its $\beta = 1.5$ now equals Eq. 12 at 2.1 instead of 4.35. It is still not the
-#   same.
-# - `threshold(estimates.numpy(), 0.3)` to `0.1`, App. F's choice for t-shirts: $\beta =
-#   1$ alone has a mean advantage of 1.88, nearly what 30 % reach with $\beta = 2.5$
-#   (1.97), and it is exact. This is the "loose connection" of $\beta$ and
-#   $\epsilon_\ell$ in App. E. Guidance on top leaves the data sooner: 60 % outside at
-#   2.5.
-# - `steps=100` to `5` in `walk`: the assertions of Sec. 3 fail. Euler's error (samples
-#   too narrow, $W_1$ 0.18 at $\beta = 0$) is then as large as the gap of guidance at
-#   1.5; take the assertion away to see the table.
-# - `optimise(net, draw_loss, 1500, ...)` to `6000`: the last row of Sec. 8 reads 1.25,
-#   1.54, 1.82, 1.92 for $\beta$ = 1, 1.5, 2.5, 5, with 5 % outside at most: up to 1.5
-#   that of the exact fields, above it better than they are, for here the errors hold
-#   back. "CFG worse than SFT" can be nothing but too few gradient steps.
+# - Sec. 1: `tau = 0.3` to `tau = 1.0`: a noisier $A$, a softer $p(I \mid a)$. In the table of
+#   Sec. 3 guidance comes nearer to Eq. 12 ($W_1$ at $\beta = 1.5$: 0.15 in the place of
+#   0.22), and its $\beta = 1.5$ equals Eq. 12 at 2.1 in the place of 4.35. It is still not
+#   the same.
+# - Sec. 1: `threshold(estimates.numpy(), 0.3)` to `threshold(estimates.numpy(), 0.1)`, App.
+#   F's choice for t-shirts: $\beta = 1$ alone has a mean advantage of 1.88, nearly what 30 %
+#   reach with $\beta = 2.5$ (1.97). This is the "loose connection" of $\beta$ and
+#   $\epsilon_\ell$ in App. E.
+# - Sec. 3: `f_c=f_c, steps=100` to `f_c=f_c, steps=5`: the assertion fails. Euler's error
+#   (samples too narrow, $W_1$ 0.18 at $\beta = 0$) is as large as the gap of guidance.
+#
+# ## In three sentences
+#
+# > Guidance samples the data at $\beta$ = 0 and the conditional policy at 1. Beyond 1 it goes
+# > farther than Eq. 12 in the same direction, because noise and powers do not commute, and it
+# > can leave the data. So set $\epsilon_\ell$ first, keep $\beta$ moderate, and report $\beta$ =
+# > 1 beside it.
+#
+# previous: [03 · flow](03_flow.ipynb) · [contents](../README.md#learn) · next: [05 ·
+# VLA](05_vla.ipynb)

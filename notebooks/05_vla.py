@@ -1,5 +1,8 @@
 # %% [markdown]
-# # The VLA: words, action tokens, attention, insulation
+# # 05 · The VLA: words, action tokens, attention, insulation
+#
+# previous: [04 · guidance](04_guidance.ipynb) · [contents](../README.md#learn) · next:
+# [06 · Algorithm 1](06_algorithm1.ipynb)
 #
 # **Beside the paper:** Fig. 3, Sec. V-A, Sec. V-B, Eq. 6 and 7 (App. C). Code:
 # `policy.py`, `backbone.py`.
@@ -20,7 +23,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+import backbone
 import recap
+import show
 from collection import Actor, demonstrate
 from data import episode_seeds, generator, interface_of, stack_steps
 from lab.plots import BLUE, GREEN, GREY, PURPLE, VERMILLION
@@ -33,6 +38,7 @@ from sim_tasks.render import draw
 
 torch.set_num_threads(1)
 plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
+show.progress(recap)
 SPEC = TASKS["fold_shirt"]
 INTERFACE = interface_of(SPEC)  # its sizes and words
 CONFIG = PolicyConfig(INTERFACE)
@@ -106,7 +112,11 @@ except ValueError as error:
 # steps, of which the lowest two coefficients of each of the six dimensions are kept,
 # each in one of 32 bins. That gives 12 tokens of fixed number, in the place of FAST's
 # byte-pair merges.
-#
+
+# %%
+show.source(ActionTokenizer)
+
+# %% [markdown]
 # Chunks enter relative to the current joints (grippers absolute), with unit variance;
 # `fit_normalizer` measures that on the data.
 
@@ -174,10 +184,23 @@ for part, begin, end in (
     print(f"{part:<7}", " | ".join(names[begin:end]))
 
 # %% [markdown]
-# `backbone.prefix_lm_bias` makes the mask: the prefix is seen by all and sees only
-# itself, text sees the prefix and the text before it. A drawing of a mask proves
+# The mask: the prefix is seen by all and sees only itself, text sees the prefix and the text
+# before it.
+
+# %%
+show.source(backbone.prefix_lm_bias)
+
+# %% [markdown]
+# A drawing of a mask proves
 # little, so we **measure** who sees whom: shift what enters at one position and look
 # which outputs move. The action expert (one token per arm) is the last two rows.
+#
+# <details><summary><b>Predict before you run:</b> which columns do the expert's two rows leave
+# empty, and which rows see the column "positive"?</summary>
+#
+# The expert leaves out "action:" and the tokens. "positive" is seen by itself, by all that
+# follows, and by the expert; never by the subtask.
+# </details>
 
 # %%
 TEXT = ("prompt", "subtask", "positive", "omit", "tokens")
@@ -308,7 +331,13 @@ print(
 
 # %% [markdown]
 # ## 6. Knowledge insulation
-# The expert reads the backbone through a stop-gradient (Sec. V-A). We take the gradient
+# The expert reads the backbone through a stop-gradient (Sec. V-A):
+
+# %%
+show.source(VLA.context)
+
+# %% [markdown]
+# We take the gradient
 # of each of the three losses on one batch, with insulation and without, and print its
 # norm on each part.
 
@@ -361,15 +390,27 @@ for insulation in (True, False):
 
 # %% [markdown]
 # ## 7. Three factors, three losses
-# $$\log \pi_\theta(a, a^\ell, \hat\ell \mid I, o, \ell) =
-# \log \pi_\theta(a \mid I, o, \ell, \hat\ell)
-#   + \log \pi_\theta(a^\ell \mid I, o, \ell, \hat\ell)
-#   + \log \pi_\theta(\hat\ell \mid o, \ell) \qquad \text{(Eq. 6)}$$
 #
-# (App. C prints the last factor with $I$; in the sequence of Sec. V-B it cannot depend
-# on it, as we have just seen.) Two factors are cross-entropies. The first has no closed
-# form; Eq. 7 puts a Gaussian with mean $\omega - f_\theta$ in its place, whose
-# logarithm is $-\frac12 \|\omega - a - f_\theta\|^2$ and a constant:
+# $$ \begin{aligned} \pi_\theta(\mathbf a_{t:t+H}, a^\ell_{t:t+H}, \hat\ell \mid I_t, \mathbf
+# o_t, \ell) = {} & \pi_\theta(\mathbf a_{t:t+H} \mid I_t, \mathbf o_t, \ell, \hat\ell) \\
+# & \times \pi_\theta(a^\ell_{t:t+H} \mid I_t, \mathbf o_t, \ell, \hat\ell) \;
+# \pi_\theta(\hat\ell \mid I_t, \mathbf o_t, \ell) \end{aligned} \tag{6} $$
+#
+# (App. C prints the last factor with $I_t$; in the sequence of Sec. V-B it cannot depend
+# on it, as we have just seen.) The logarithm makes a sum of it, and each term is a loss:
+
+# %%
+show.source(VLA.terms, recap.eq3_loss)
+
+# %% [markdown]
+# Two are cross-entropies. The first factor has no closed form, and a Gaussian stands in its
+# place:
+#
+# $$ \log \pi_\theta(\mathbf a_{t:t+H} \mid \mathbf a^{\eta,\omega}_{1:H}, I_t, \mathbf
+# o_t, \ell, \hat\ell) = \log \mathcal N\big(\omega - f_\theta(\mathbf
+# a^{\eta,\omega}_{1:H}, I_t, \mathbf o_t, \ell, \hat\ell), \mathbf I\big) \tag{7} $$
+#
+# Its logarithm is $-\frac12 \|\omega - \mathbf a - f_\theta\|^2$ and a constant:
 
 # %%
 with torch.no_grad():
@@ -388,10 +429,18 @@ with torch.no_grad():
     assert torch.allclose(ours, ((a - a_hat) ** 2).sum((2, 3)), rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
-# The second assertion is this code's reading of Eq. 4: with $\alpha_\eta = (1 -
-# \eta)^2$ the flow loss is the plain squared error of the predicted clean chunk $\hat
-# a$. Now overfit that one batch of 32 steps and watch the three terms. Fresh noise is
+# The second assertion is this code's reading of Eq. 4: with $\alpha_\eta = (1 - \eta)^2$
+# the flow loss is the plain squared error of the predicted clean chunk $\hat a$.
+#
+# Now overfit that one batch of 32 steps and watch the three terms. Fresh noise is
 # drawn at every step, so only the data can be learnt by heart.
+#
+# <details><summary><b>Predict before you run:</b> which of the three losses can fall to
+# zero?</summary>
+#
+# Those of the words and of the action tokens, for they are learnt by heart. The flow's
+# cannot: near the noise nobody can know which of 32 chunks is meant.
+# </details>
 
 # %%
 torch.manual_seed(0)
@@ -515,13 +564,19 @@ for name, n in (rows | {"all": count(student)}).items():
 # %% [markdown]
 # ## Change this line and see
 #
-# - At the top, `INTERFACE = interface_of(SPEC, ("base", "left_wrist", "right_wrist"))`:
-#   28 observation tokens in the place of 5, and every assertion still holds. After 150
-#   steps the words acted by are right at 45 % of the steps: pictures take longer to
-#   learn than keypoints.
-# - `s = Settings(demonstrations=24)` to `Settings(demonstrations=24, subtask_every=8)`:
-#   5 predictions of the subtask in the place of 18. Each new subtask is noticed late,
-#   and the words acted by are right at 78 % of the steps.
-# - `episodes[1], episodes[:1] + episodes[2:]` to `episodes[-1], episodes[:-1]`: a
-#   demonstration that runs out of time in its second stage. "stack shirt" is never
-#   said, and 96 % of the steps are right.
+# - Sec. 6: `VLA(replace(CONFIG, insulation=insulation))` to `VLA(replace(CONFIG,
+#   insulation=False))`: the assertion fails: the flow loss reaches the backbone.
+# - Sec. 5: `dict(prompt=build)` to `dict(tokens=other, positive=no)`: two changes at once, and
+#   the subtask's logits still do not move by a bit.
+# - Sec. 3: `for C in (1, 2, 4, 8)}` to `for C in (2, 4, 6, 8)}`: six coefficients of eight leave
+#   out hardly anything, and yet the error with 32 bins hardly falls below that of four.
+#
+# ## In three sentences
+#
+# > One sequence holds what is seen, the prompt, the subtask, the word about the advantage and the
+# > action tokens; the expert reads all before the tokens. The word can change the actions
+# > only, and the expert's loss changes the expert only. Eq. 6 is two cross-entropies and one
+# > flow loss.
+#
+# previous: [04 · guidance](04_guidance.ipynb) · [contents](../README.md#learn) · next:
+# [06 · Algorithm 1](06_algorithm1.ipynb)

@@ -1,14 +1,15 @@
 # %% [markdown]
-# # Algorithm 1, step by step
+# # 06 · Algorithm 1, step by step
+#
+# previous: [05 · VLA](05_vla.ipynb) · [contents](../README.md#learn) · next: [07 ·
+# extraction](07_extraction.ipynb)
 #
 # Beside the paper: Algorithm 1, Sec. IV, Sec. V-D, Fig. 12; Eqs. 1, 2, 3; App. F
 # (thresholds).
 #
-# `recap.recap` is Algorithm 1 in one function, which stands below as it is in
-# `recap.py`. Then its lines stand in cells, at a size that runs in about a minute of
-# CPU time, and after each line we look at what it made: the demonstrations, $V_{pre}$,
-# the labels, $\pi_{pre}$, $\pi^0$, its rollouts and corrections, $V^1$, the new labels,
-# $\pi^1$.
+# `recap.recap` is Algorithm 1 in one function, which stands below beside the paper's
+# listing. Then its lines stand in cells, at a size that runs in about a minute of
+# CPU time, and after each line we look at what it made.
 #
 # The task is FoldCollar (Sec. VI-A, targeted failure removal; Fig. 12): two arms take a
 # flat shirt at its collar and fold it over. Only "collar up" (towards the far side)
@@ -23,7 +24,6 @@ import sys
 
 sys.path.insert(0, "..")
 import copy
-import inspect
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,7 +31,10 @@ import torch
 
 import labels
 import recap
-from collection import collect_iteration, demonstrations, roll_out, task_demonstrations
+import show
+from collection import (
+    coach, collect_iteration, demonstrations, roll_out, task_demonstrations,
+)  # fmt: skip
 from data import episode_seeds
 from lab import plots
 from lab.checks import correlation, heldout_demonstrations, heldout_rollouts, outcome_auc
@@ -44,9 +47,29 @@ from value import predict_values
 
 torch.set_num_threads(1)
 plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
+show.progress(recap)
+
+# %% [markdown]
+# ## 1. The algorithm
+#
+# > **Algorithm 1** RL with Experience and Corrections via Advantage-conditioned Policies
+# >
+# > **Require:** multi-task demonstration dataset $\mathcal D_\text{demo}$
+# >
+# > 1. Train $V_\text{pre}$ on $\mathcal D_\text{demo}$ using Eq. 1
+# > 2. Train $\pi_\text{pre}$ on $\mathcal D_\text{demo}$ using Eq. 3 and $V_\text{pre}$
+# > 3. Initialize $\mathcal D_\ell$ with demonstrations for $\ell$
+# > 4. Train $V_\ell^0$ from $V_\text{pre}$ on $\mathcal D_\ell$ using Eq. 1
+# > 5. Train $\pi_\ell^0$ from $\pi_\text{pre}$ on $\mathcal D_\ell$ using Eq. 3 and $V_\ell^0$
+# > 6. **for** $k = 1$ to $K$ **do**
+# > 7. &emsp; Collect data with $\pi_\ell^{k-1}$, add it to $\mathcal D_\ell$
+# > 8. &emsp; Train $V_\ell^k$ from $V_\text{pre}$ on $\mathcal D_\ell$ using Eq. 1
+# > 9. &emsp; Train $\pi_\ell^k$ from $\pi_\text{pre}$ on $\mathcal D_\ell$ using Eq. 3
+# >    and $V_\ell^k$
+# > 10. **end for**
 
 # %%
-print(inspect.getsource(recap.recap))
+show.source(recap.recap)
 
 # %% [markdown]
 # `keep` makes each product, and the command `python recap.py` gives one that writes it
@@ -69,7 +92,7 @@ for name in [*names.split(), "value_pretraining_steps", "value_steps"]:
 # `pretraining_tasks=""` leaves the target task alone in $\mathcal D_{demo}$; `recap.py`
 # pre-trains on five. Five tasks would need more steps than we have here.
 #
-# ## Require: $\mathcal D_{demo}$
+# ## 2. Require: $\mathcal D_{demo}$
 #
 # A scripted operator demonstrates: fast or slow, careful or careless, and up or down is
 # a coin flip.
@@ -92,12 +115,12 @@ for words in sorted({e.metadata for e in D_demo}):
 def strip(episodes):
     """One row per episode: its first, middle and last frame."""
     fig, axes = plt.subplots(
-        len(episodes), 3, figsize=(4.4, 1.65 * len(episodes)), layout="constrained"
+        len(episodes), 3, figsize=(7.5, 2.7 * len(episodes)), layout="constrained"
     )
     for row, e in zip(axes, episodes):
         steps = np.linspace(0, len(e) - 1, 3).astype(int)
         for ax, picture, t in zip(row, frames(spec, e, steps), steps):
-            ax.imshow(picture[::2, ::2])
+            ax.imshow(picture)
             ax.set(xticks=[], yticks=[])
             ax.set_title(f"{t / CONTROL_HZ:.1f} s", fontsize=9, pad=2)
         row[0].set_ylabel(kinds[e.success])
@@ -114,7 +137,10 @@ strip(
 # towards the bottom. "Fail early" is the wrong way, nearly always (a shirt that was
 # dropped is the rest). Every step of both kinds goes into the data.
 #
-# ## Line 1: train $V_{pre}$ on $\mathcal D_{demo}$ with Eq. 1
+# ## 3. Line 1: train $V_{pre}$ on $\mathcal D_{demo}$ with Eq. 1
+#
+# $$ \min_\phi\; \mathbb E_{\tau\in\mathcal D}\Big[\sum_{\mathbf o_t\in\tau} H\big(R^B_t(\tau),\,
+# p_\phi(V \mid \mathbf o_t, \ell)\big)\Big] \tag{1} $$
 #
 # $V$ predicts the return $R_t$, normalised to $(-1, 0)$: a success that takes $k$ more
 # steps has $-k / (2 \cdot 55)$, a failure between $-1$ and $-1/2$. It is judged on
@@ -136,11 +162,17 @@ print(
 # Up or down is a coin that $V$ cannot see before the hands begin to move the shirt, so
 # no $V$ reaches a correlation of 1 here.
 #
-# ## Line 2: train $\pi_{pre}$ on $\mathcal D_{demo}$ with Eq. 3 and $V_{pre}$
+# ## 4. Line 2: train $\pi_{pre}$ on $\mathcal D_{demo}$ with Eq. 3 and $V_{pre}$
 #
 # First the labels. In pre-training $A = R_t - V(o_t)$, and $\epsilon_\ell$ lets 30 % of
 # the steps be positive (App. F). Then plain imitation of all steps, with the word
-# "positive" or "negative" in the prompt, left out 30 % of the time.
+# "positive" or "negative" in the prompt, left out 30 % of the time:
+#
+# $$ \min_\theta\; \mathbb E_{\mathcal D}\big[ -\log\pi_\theta(\mathbf a_t\mid\mathbf o_t,\ell)
+# \;-\;\alpha\,\log\pi_\theta(\mathbf a_t\mid I_t,\mathbf o_t,\ell)\big] \tag{3} $$
+
+# %%
+show.source(recap.eq3_loss, recap.train_policy)
 
 # %%
 values = predict_values(V_pre, D_demo)
@@ -159,11 +191,18 @@ assert abs(I_pre.mean() - s.positive_pretraining) < 0.001
 pi_pre = recap.train_policy(recap.new_policy(s), D_demo, I_demo, s, s.pretraining_steps)  # line 2
 
 # %% [markdown]
-# ## Lines 3 to 5: $\mathcal D_\ell$, and $\pi^0$ by SFT
+# ## 5. Lines 3 to 5: $\mathcal D_\ell$, and $\pi^0$ by SFT
 #
 # The demonstrations for $\ell$ come from a better operator; up or down is still a coin.
 # Sec. V-D fixes $I_t$ = True in this stage, so line 5 is supervised fine-tuning and
 # does not read $V^0$; we leave out line 4, which trains it.
+#
+# <details><summary><b>Predict before you run:</b> which succeeds more often, $\pi_{pre}$ told
+# "positive", or $\pi^0$?</summary>
+#
+# $\pi_{pre}$. SFT calls *all* demonstrations positive, those that go down, too, so $\pi^0$
+# unlearns what the word meant.
+# </details>
 
 # %%
 D = task_demonstrations(s)  # line 3
@@ -186,14 +225,16 @@ measure("rl_pretrained", pi_pre)
 measure("offline_rl_sft", pi_0)
 
 # %% [markdown]
-# Every policy is evaluated on the same 200 starting states. SFT calls *all*
-# demonstrations positive, those that go down, too, so it unlearns what the indicator
-# meant. That is the adversarial start that Fig. 12 intends.
+# Every policy is evaluated on the same 200 starting states. That $\pi^0$ is worse is the
+# adversarial start that Fig. 12 intends.
 #
-# ## Line 7: collect with $\pi^0$
+# ## 6. Line 7: collect with $\pi^0$
 #
 # Some episodes run alone. Others an expert watches, who takes over when something goes
 # wrong and hands back (Sec. V-D, human-gated corrections).
+
+# %%
+show.source(collect_iteration, coach)
 
 # %%
 newest = collect_iteration(s, pi_0, 1)  # line 7
@@ -222,7 +263,7 @@ plt.show()
 # Nothing is dropped: the failures, the steps of the policy just before a takeover and
 # the expert's own steps are all in $\mathcal D_\ell$ now.
 #
-# ## Line 8: train $V^1$ from $V_{pre}$ on $\mathcal D_\ell$
+# ## 7. Line 8: train $V^1$ from $V_{pre}$ on $\mathcal D_\ell$
 #
 # From $V_{pre}$ again, not from a later $V$. We judge it on fresh rollouts of $\pi^0$.
 
@@ -254,12 +295,17 @@ ax.legend(fontsize=9, frameon=False, loc="upper left")
 plt.show()
 
 # %% [markdown]
-# ## Line 9, first half: the labels
+# ## 8. Line 9, first half: the labels
 #
-# $A = \sum_{u=t}^{t+N-1} r_u + V(o_{t+N}) - V(o_t)$ with $N = 10$ steps, $I_t = \mathbb
-# 1(A > \epsilon_\ell)$. App. F: $\epsilon_\ell$ lets 40 % of the newest autonomous
+# $$ A(\mathbf o_t, \mathbf a_t) = \sum_{t'=t}^{t+N-1} r_{t'} + V(\mathbf o_{t+N}) -
+# V(\mathbf o_t), \qquad I_t = \mathbb 1(A > \epsilon_\ell) $$
+#
+# with $N = 10$ steps. App. F: $\epsilon_\ell$ lets 40 % of the newest autonomous
 # steps be positive; older data and demonstrations are judged by the same
 # $\epsilon_\ell$; what the expert did is True whatever $V$ thinks (Sec. IV-B).
+
+# %%
+show.source(labels.label)
 
 # %%
 values = predict_values(V, D)
@@ -366,16 +412,24 @@ for name, late in (("ran out of time", True), ("failed early", False)):
 
 # %% [markdown]
 # While there is time, ten steps without progress cost ten steps of reward and $V$ stays
-# where it is: $A = -10 / 110 = -0.09$, the peak of the histogram. In the last $N$ steps
+# where it is: $A = -10 / 110 = -0.09$, the peak of the histogram.
+#
+# In the last $N$ steps
 # nothing is bootstrapped, $A = R_t - V(o_t)$; a failure's return ends at $-1/2$, which
 # is about what $V$ says of a lost state (it has no clock), so $A$ is around 0, as
 # $\epsilon_\ell$ is, and many of these steps are positive for nothing. It is a flaw of
 # these labels at toy size; that the policy improves anyway is measured below.
 #
-# ## Line 9, second half: $\pi^1$ from $\pi_{pre}$
+# ## 9. Line 9, second half: $\pi^1$ from $\pi_{pre}$
 #
 # The same loss as in line 2 on all of $\mathcal D_\ell$, from $\pi_{pre}$ and not from
 # $\pi^0$ (Sec. V-D: against drift).
+#
+# <details><summary><b>Predict before you run:</b> the same data, all called positive, gave
+# $\pi^0$-like imitation. How much is the word worth: 5, 20 or 35 points of success?</summary>
+#
+# About 35 here. The first line under "Change this line and see" is that experiment.
+# </details>
 
 # %%
 pi_1 = recap.train_policy(copy.deepcopy(pi_pre), D, I, s, s.policy_steps)  # line 9
@@ -413,7 +467,7 @@ assert difference > 3 * error
 # seeds, and seeds differ by more. (`python -m reproduce fig12`, five seeds, full size,
 # no corrections: 40.8 ± 6.1 % before, 87.5 ± 2.8 % after one iteration, ± over seeds.)
 #
-# ## Look at it
+# ## 10. Look at it
 #
 # The same starting state, before and after: an episode that $\pi^0$ folds the wrong way
 # and $\pi^1$ folds up.
@@ -423,7 +477,7 @@ pairs = zip(evaluated["offline_rl_sft", 1.0, True], evaluated["recap_1", 1.0, Tr
 strip(next((a, b) for a, b in pairs if not a.success and len(a) < a.max_length and b.success))
 
 # %% [markdown]
-# ## Line 6: and so on
+# ## 11. Line 6: and so on
 #
 # The next round would collect with $\pi^1$, add to $\mathcal D_\ell$, and train $V^2$
 # and $\pi^2$ from $V_{pre}$ and $\pi_{pre}$ again: `python recap.py --task fold_collar`
@@ -433,24 +487,19 @@ strip(next((a, b) for a, b in pairs if not a.success and len(a) < a.max_length a
 # %% [markdown]
 # ## Change this line and see
 #
-# Each was tried, with seed 0; success rates are of the evaluation episodes, ± about 3.5
-# points.
+# - Sec. 9: `copy.deepcopy(pi_pre), D, I, s, s.policy_steps` to `copy.deepcopy(pi_pre), D,
+#   labels.all_positive(D), s, s.policy_steps`: the same data, network and steps, and every
+#   step called positive: 30 points or more fall away. The difference is what the labels are
+#   worth here.
+# - Sec. 5: `measure("rl_pretrained", pi_pre)` to `measure("rl_pretrained", pi_pre,
+#   indicator=False)`: told "negative", $\pi_{pre}$ hardly ever succeeds. After pre-training
+#   the word already decides.
 #
-# - Line 9: `I` → `labels.all_positive(D)`. The same data, network and steps, and every
-#   step called positive: 38 % instead of 75 % at β = 1. The difference is what the
-#   labels are worth here.
-# - `measure("recap_1", pi_1, s.beta)` → `measure("recap_1", pi_1, 3.0)`: 70 % succeed,
-#   in 2.5 s each; with `5.0` 59 %, in 2.7 s. Past some β the policy gets no faster and
-#   fails more (App. E).
-# - `measure("rl_pretrained", pi_pre)` → add `indicator=False`: 0.5 % (with True 40 %);
-#   with `indicator=None` 4.5 %. After pre-training the indicator already decides; SFT
-#   then calls everything positive and loses most of it.
-# - `Settings(...)`: `demonstrations=60, autonomous=60, evaluation_episodes=150,
-#   pretraining_steps=700, policy_steps=700, value_pretraining_steps=250`: half the
-#   time, and 3 % → 5 % → 44 % (β = 1.5: 50 %) for RL pre-trained, SFT and RECAP.
-# - The same lines on FoldShirt, as a command: `python recap.py --task fold_shirt
-#   --pretraining-tasks "" --iterations 1 --demonstrations 80 --autonomous 60
-#   --corrected 20 --evaluation-episodes 150 --pretraining-steps 1500 --sft-steps 300
-#   --policy-steps 1200 --value-pretraining-steps 300 --value-steps 150`: 15 % → 53 % →
-#   89 % (β = 2: 92 %). There the demonstrations are slow and careless, SFT helps, and
-#   RECAP gains speed.
+# ## In three sentences
+#
+# > Pre-train V and π on many demonstrations, fine-tune π on good ones, and then repeat: collect,
+# > fit V to all data, label, fit π to all data. Both always start from the pre-trained networks,
+# > and no data are dropped. What improves the policy is the word, on the policy's own tries.
+#
+# previous: [05 · VLA](05_vla.ipynb) · [contents](../README.md#learn) · next: [07 ·
+# extraction](07_extraction.ipynb)

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # The driver and a takeover
+# # 08 · The driver and a takeover
+#
+# previous: [07 · extraction](07_extraction.ipynb) · [contents](../README.md#learn)
 #
 # **Beside the paper:** Sec. V-D (autonomous and corrected collection), Sec. VI-A and
 # Fig. 5 (two arms, 50 Hz, chunks). Code: `hardware.py`, `control.py`, `robots/`.
@@ -23,6 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+import show
 import sim_tasks
 from benchmarks.driver import SimulatedTime
 from collection import Actor, demonstrate, roll_out
@@ -96,6 +99,16 @@ print("connected:", robot.is_connected, "- and yet it knows:", known, "...")
 # A policy never talks to a robot, it talks to a `SafeRobot` around one. (The limits are on
 # by default. In several public drivers they are an option that is off, or a clamp that lets
 # NaN through.)
+
+# %%
+show.source(SafeRobot.send_action, SafeRobot._checked, SafeRobot._bounded)
+
+# %% [markdown]
+# <details><summary><b>Predict before you run:</b> what does a clamp to [−1, 1] make of
+# NaN?</summary>
+#
+# NaN. Every comparison with NaN is false, so no limit ever applies to it.
+# </details>
 
 # %%
 clipped = np.clip(np.nan, -1, 1)
@@ -189,7 +202,19 @@ plt.show()
 # ## 3. Fifty times a second, without drift
 # `time.sleep(0.02)` at the end of each turn is slow by whatever the turn itself takes,
 # forever. `control.Pacer` waits for fixed deadlines, start + k/50, and skips those that it
-# has missed. In simulated time: a turn takes 3 ms, one takes 90 ms.
+# has missed.
+
+# %%
+show.source(Pacer)
+
+# %% [markdown]
+# In simulated time: a turn takes 3 ms, one takes 90 ms.
+#
+# <details><summary><b>Predict before you run:</b> at how many turns a second does the naive
+# loop run, that sleeps 20 ms after 3 ms of work?</summary>
+#
+# At 43 or less, for good. The Pacer loses only the deadlines of the one slow turn.
+# </details>
 
 # %%
 def turns(wait, clock, n=100):
@@ -286,7 +311,9 @@ print(f"{len(periods) / 50:.0f} s of driving; period: median {np.median(periods)
 # The driver cannot make the operating system give it a core. On a busy computer the left
 # picture is broad and some ticks are missed. What the Pacer guarantees is that the deadlines
 # do not move (the rate in the report above counts the missed ones, and stays near 50 Hz),
-# and that no burst makes up for what was late. A chunk that takes longer than its two ticks
+# and that no burst makes up for what was late.
+#
+# A chunk that takes longer than its two ticks
 # costs nothing as long as the old one lasts: that has 8 actions, of which 6 are used up when
 # the new one is due. After that the arm stands at its last target and waits.
 #
@@ -336,7 +363,9 @@ plt.show()
 # The squares are the frozen prefix: the two actions planned for the ticks in which the chunk
 # is computed (the heights of two black dots, up to a tick later, unless a limit bounds the
 # command, as at the start of an episode). From there the arm changes over to the new chunk
-# without a jump. A chunk without squares is an episode's first, or was requested while the
+# without a jump.
+#
+# A chunk without squares is an episode's first, or was requested while the
 # operator had control: what they will do, nobody knows. Where the dots leave all lines, the
 # operator moved the arm, or a limit bounded the command.
 
@@ -477,17 +506,18 @@ for begins, ends in zip(takes, gives):
 # %% [markdown]
 # ## Change this line and see
 #
-# - In section 2, `Safety()` of the second robot to `Safety(ramp_s=0)`: no easing in. The
-#   first command after connecting, and the first after the hold, make a whole step of
-#   0.04 rad.
-# - There, too, `hangs = 60 <= tick < 85` to `< 78`: the program is back after 0.36 s, before
-#   the watchdog bites. The assertion fails, because nothing was held, and the first command
-#   back makes a whole step.
-# - There, too, `Safety(joint_high=2.0)`: the elbow comes to rest at 2.0 rad, whatever the
-#   target says.
-# - In section 4, `lead=2` to `lead=0`: no chunk has a frozen prefix; the old chunk goes on
-#   until the new one is there. On a busy computer the arm stood for 3 to 9 ticks per
-#   episode, where with `lead=2` it stood for none.
-# - `time.sleep(0.2)` as the first line of `watched`: a policy ten ticks late. The loop keeps
-#   its rate, and the arm stands for want of a chunk in about two thirds of the ticks; the
-#   episodes still succeed, thanks to the operator.
+# - Sec. 2: `hangs = 60 <= tick < 85` to `hangs = 60 <= tick < 78`: the program is back after
+#   0.36 s, before the watchdog bites. The assertion fails, because nothing was held.
+# - Sec. 2: `| {joint: 2.5}` to `| {joint: 0.5}`: a near target, reached before the program
+#   hangs; the ramp is the same.
+# - Sec. 3: `sleeping.sleep_until(sleeping.t + 0.02)` to `sleeping.sleep_until(sleeping.t +
+#   0.017)`, "because the work takes 3 ms": 47.8 Hz. The one slow turn shifts all that follow.
+#
+# ## In three sentences
+#
+# > Between a policy and two arms stand limits that cannot be forgotten and a clock that does not
+# > drift. A chunk is requested ahead of time and is told what will be done meanwhile, so the arms
+# > do not wait. What is recorded is what was *sent*, with a note of who had control at each
+# > step.
+#
+# previous: [07 · extraction](07_extraction.ipynb) · [contents](../README.md#learn)

@@ -3,16 +3,19 @@
     python notebooks/build.py              all of them
     python notebooks/build.py 03 04        those whose names begin so
     python notebooks/build.py --run 03     only run, write nothing: what the slow test does
+    python notebooks/build.py --shown      run nothing: renew the code that notebooks show
 
 Needs requirements-notebooks.txt.  Edit the .py, never the .ipynb.
 """
 import argparse
+import pydoc
 import sys
 import time
 from pathlib import Path
 
 import jupytext
 import nbformat
+import show
 from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
@@ -53,11 +56,21 @@ def execute(source):
     client.execute()
     return notebook
 
+def renew(notebook):
+    """Write anew what show.source has shown, as the modules are today.  In place."""
+    sys.path.insert(0, str(HERE.parent))
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            name = output.get("metadata", {}).get("source_of")
+            if name is not None:
+                output["data"]["text/markdown"] = show.source_of(pydoc.locate(name))
+
 def main():
     how = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=how)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--run", action="store_true", help="write nothing")
+    parser.add_argument("--shown", action="store_true", help="run nothing, renew the code shown")
     args = parser.parse_args()
     try:
         these = chosen(args.names)
@@ -65,8 +78,13 @@ def main():
         parser.error(str(error))
     for source in these:
         begun = time.time()
-        notebook = execute(source)
         target = source.with_suffix(".ipynb")
+        if args.shown:
+            notebook = nbformat.read(target, as_version=4)
+            renew(notebook)
+            nbformat.write(notebook, target)
+            continue
+        notebook = execute(source)
         if not args.run:
             nbformat.write(notebook, target)
         size = f", {target.stat().st_size / 1000:.0f} KB" if target.exists() else ""

@@ -6,6 +6,7 @@
 Used by the notebooks alone.
 """
 import inspect
+import textwrap
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def source_of(thing):
     lines, first = inspect.getsourcelines(thing)
     path = Path(inspect.getsourcefile(thing)).resolve().relative_to(ROOT)
     where = f"[`{path.as_posix()}`](../{path.as_posix()}), line {first}"
-    code = inspect.cleandoc("".join(lines)) if lines[0][0] == " " else "".join(lines).rstrip()
+    code = textwrap.dedent("".join(lines)).rstrip()
     return f"{where}\n\n```python\n{code}\n```"
 
 def source(*things):
@@ -28,7 +29,7 @@ def source(*things):
         display(Markdown(source_of(thing)), metadata={"source_of": name})
 
 class Progress:
-    """Takes tqdm's place: one line that is written anew twice a second, and stays short."""
+    """Takes tqdm's place: one line, written anew twice a second, that vanishes at the end."""
 
     def __init__(self, iterable, desc="", **_):
         self.steps = iterable
@@ -47,7 +48,7 @@ class Progress:
                 last = time.monotonic()
                 line.update(Markdown(f"*{self.name}: step {i:,} of {n:,}, {self.loss}*"))
             yield step
-        line.update(Markdown(f"*{self.name}: {n:,} steps, {self.loss}*"))
+        line.update(Markdown(""))
 
 def progress(module):
     """Let the loops of a module that uses tqdm show their progress in the notebook."""
