@@ -320,7 +320,7 @@ def gains_of_the_gamble(out):
     return min(float(x) for x in re.findall(r"([+-][\d.]+) at β", out))
 
 def w1_at(beta, out):
-    return number(rf"\n +{beta} .* ([\d.]+) [\d.]+ +[\d.]+(?: or more)?\n", out)
+    return number(rf"\n *{beta} .* ([\d.]+) [\d.]+ +[\d.]+(?: or more)?\n", out)
 
 def error_at(C, out):
     """The error with 32 bins and C coefficients, in 05's Sec. 3."""
