@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def source_of(thing):
     """The source of a function or class in Markdown: where it stands, and the code."""
+    thing = inspect.unwrap(thing)  # without a decorator's wrapper
     lines, first = inspect.getsourcelines(thing)
     path = Path(inspect.getsourcefile(thing)).resolve().relative_to(ROOT)
     where = f"[`{path.as_posix()}`](../{path.as_posix()}), line {first}"
@@ -41,14 +42,15 @@ class Progress:
 
     def __iter__(self):
         n = len(self.steps)
-        line = display(Markdown(""), display_id=True)
+        line = display(Markdown(""), display_id=True)  # None outside of a notebook
         last = time.monotonic()
         for i, step in enumerate(self.steps):
-            if time.monotonic() - last > 0.5:
+            if line is not None and time.monotonic() - last > 0.5:
                 last = time.monotonic()
                 line.update(Markdown(f"*{self.name}: step {i:,} of {n:,}, {self.loss}*"))
             yield step
-        line.update(Markdown(""))
+        if line is not None:
+            line.update(Markdown(""))
 
 def progress(module):
     """Let the loops of a module that uses tqdm show their progress in the notebook."""

@@ -28,7 +28,7 @@ from policy import (
 )  # fmt: skip
 from recap import new_value
 from settings import Settings
-from sim_tasks import TASKS
+from sim_tasks import TASKS, find_task
 from value import ValueConfig, discretize, support
 
 README = read(ROOT / "README.md")
@@ -210,10 +210,10 @@ def test_the_linters_line_length_is_that_of_the_house_rules():
 # ---------------------------------------------------------------- snippets
 
 def test_every_snippet_is_tested():
-    """Those of YOUR_VLA.md: test_your_vla.py."""
+    """Those of YOUR_VLA.md: test_your_vla.py; of TRY.md: test_try.py."""
     found = {page.name: read(page).count("```python") for page in FOR_READERS}
     found = {name: n for name, n in found.items() if n > 0}
-    assert found == {"FAQ.md": 1, "OWN_TASK.md": 1, "YOUR_VLA.md": 3}
+    assert found == {"FAQ.md": 1, "OWN_TASK.md": 1, "TRY.md": 1, "YOUR_VLA.md": 3}
 
 def test_the_check_of_a_task_of_your_own_says_what_the_page_expects(monkeypatch, capsys):
     """The code of "Check it before you train": the best nearly always, the mixed in 30 to 70 %."""
@@ -450,6 +450,24 @@ QUESTIONS = [
      lambda: sum(p.numel() for p in toy_policy().parameters()) // 1000 == 225),
     ("Do the demonstrations succeed?", DEVIATIONS, "Three quarters of D_demo do", None),
     ("What does V not see?", DEVIATIONS, "no clock, and no count of attempts", None),
+    # On use.
+    ("How do I train on a task of my own?", "README.md",
+     "python recap.py --task my_file.py:MY_TASK", None),
+    ("What do I have to write for it?", "docs/OWN_TASK.md",
+     "one copy of your world. A class with these names",
+     lambda: find_task(f"{ROOT}/examples/own_task.py:LID_AND_BALL").max_steps > 0),
+    ("Can I train on my data alone, without a simulator?", FAQ,
+     "trains V, labels and π on it, without any simulator", lambda: S.data == ""),
+    ("Can it use a GPU?", FAQ, "`--device cuda` (or `mps`) trains on one",
+     lambda: S.device == "cpu"),
+    ("Can it use several machines?", FAQ, "copy their `runs/cache` into one folder", None),
+    ("May I use it in a product?", "README.md", "MIT licence",
+     lambda: read(ROOT / "LICENSE").startswith("MIT License")),
+    ("How are the exercises graded?", "exercises/TEACHING.md",
+     "runs these tests on a tree and counts points", None),
+    ("How is an experiment graded?", "exercises/experiments/README.md",
+     "by the rubric on each page, ten points", None),
+    ("What do I change to try an idea?", "docs/TRY.md", "An idea, where it goes in the code", None),
 ]  # fmt: skip
 
 @pytest.mark.parametrize("question, place, words, check", QUESTIONS, ids=[q[0] for q in QUESTIONS])

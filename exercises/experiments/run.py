@@ -4,6 +4,7 @@
     python exercises/experiments/run.py lookahead --quick     only to see that it runs
     python exercises/experiments/run.py --reference           the bands, all anew (hours)
     python exercises/experiments/run.py --reference guidance  one of them
+    python exercises/experiments/run.py --from-results        the bands from results/ (seconds)
 
 The experiments are those of EXPERIMENTS below; each has a page beside this file.
 Yours goes to runs/experiments/NAME-seedN.json and .png.  Runs are cached as those of `python -m
@@ -188,17 +189,38 @@ def draw(name, curve, known, seed):
 
 # ---------------------------------------------------------------- the command line
 
-def make_references(names, jobs):
-    for name in names:
-        made = {
-            "made by": f"python exercises/experiments/run.py --reference {name}",
-            "seeds": SEEDS,
-            "curve": measure(name, SEEDS, jobs),
-        }
-        path = HERE / "reference" / f"{name}.json"
-        write_text(str(path), json.dumps(made, indent=1, ensure_ascii=False) + "\n")
-        print(f"wrote {path.relative_to(ROOT)}")
-        picture(name)
+def in_results(name):
+    """(command, {(line, point): row}, seeds) of the figure of results/ with the same runs."""
+    experiment = EXPERIMENTS[name]
+    figure = {"guidance": "cfg", "filtering": "map"}.get(name, f"ablation_{name}")
+    kept = read_json(str(ROOT / "results"), f"{figure}.json")
+    found = {}
+    for line, (stage, beta) in experiment.lines.items():
+        for point, x in experiment.points.items():
+            if name == "guidance":
+                row = kept["rows"]["fold_shirt"][f"{stage} β={x:g}"]
+            elif name == "filtering":
+                rows = kept["rows"][point]["rows"]
+                row = rows[line] if line in rows else rows[f"{stage} β={beta:g}"]
+            else:
+                row = kept["rows"]["policy"][f"{point} | {stage} β={beta:g}"]
+            found[line, point] = row
+    return f"python -m reproduce {figure.replace('_', ' ')}", found, kept["seeds"]
+
+def from_results(name):
+    """As `measure`, with the command and the seeds: numbers that are there already."""
+    command, rows, seeds = in_results(name)
+    curve = {line: {} for line in EXPERIMENTS[name].lines}
+    for (line, point), row in rows.items():
+        curve[line][point] = {kind: row[kind]["values"] for kind in KINDS}
+    return command, curve, seeds
+
+def keep_reference(name, command, curve, seeds):
+    made = {"made by": command, "seeds": list(seeds), "curve": curve}
+    path = HERE / "reference" / f"{name}.json"
+    write_text(str(path), json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+    print(f"wrote {path.relative_to(ROOT)}")
+    picture(name)
 
 def picture(name):
     """The band alone, for the page."""
@@ -234,16 +256,22 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--quick", action="store_true", help="only to see that it runs")
     parser.add_argument("--reference", action="store_true", help="make the bands anew")
+    parser.add_argument("--from-results", action="store_true", help="take the bands from results/")
     args = parser.parse_args()
-    if args.name is None and not args.reference:
+    if args.name is None and not (args.reference or args.from_results):
         parser.error(f"name: nothing, expected one of {', '.join(EXPERIMENTS)}")
     if args.seed < 0 or args.jobs < 1:
         parser.error("--seed, --jobs: expected a seed of at least 0 and at least one process")
     os.chdir(ROOT)  # where runs/cache is
-    if args.reference:
-        make_references([args.name] if args.name else list(EXPERIMENTS), args.jobs)
-    else:
+    if not (args.reference or args.from_results):
         run(args.name, args.seed, args.jobs, args.quick)
+        return
+    for name in [args.name] if args.name else EXPERIMENTS:
+        if args.from_results:
+            keep_reference(name, *from_results(name))
+        else:
+            command = f"python exercises/experiments/run.py --reference {name}"
+            keep_reference(name, command, measure(name, SEEDS, args.jobs), SEEDS)
 
 if __name__ == "__main__":
     sys.exit(run_program("experiments", main))
