@@ -481,12 +481,12 @@ for name, episodes in (("as it was", shirts), ("opposite", opposite(shirts))):
 # shirts stands below, so that nobody takes it for the rule.
 
 # %%
-plt.rcParams["figure.dpi"] = 62  # a wide figure
 traces = predict_values(value, shirts)
 successes = sorted([e for e in shirts if e.success], key=len)
 falls = [-np.inf if e.success else (V[:-8] - V[8:]).max() for e, V in zip(shirts, traces)]
 chosen = [successes[len(successes) // 2], shirts[int(np.argmax(falls))]]
-value_figure(value, TASKS["fold_shirt"], chosen)
+for e in chosen:
+    value_figure(value, TASKS["fold_shirt"], [e])
 for outcome, kind in (("successes", True), ("failures", False)):
     drops = [(trends(V) < 0).any() for e, V in zip(shirts, traces) if e.success == kind]
     last = [V[-1] for e, V in zip(shirts, traces) if e.success == kind]
@@ -497,11 +497,11 @@ for outcome, kind in (("successes", True), ("failures", False)):
 
 # %% [markdown]
 # V rises where a half is grasped well or put down. It falls at a careless grasp (at
-# 12.2 s on the right), not at the slip that follows (at 13 s), where it rises: it knew
-# since the grasp. Careless grasps happen in successes as well, where there is time to
+# 12.2 s in the second picture), not at the slip that follows (at 13 s), where it rises: it
+# knew since the grasp. Careless grasps happen in successes as well, where there is time to
 # try again.
 #
-# The failure on the right ran out of time, and at its last step V still
+# The failure ran out of time, and at its last step V still
 # expects a success soon: the observation holds no clock, so **V cannot see the time
 # limit coming**. That is why so few failures show a drop. The paper's V reads images
 # and the prompt, no clock either.

@@ -329,15 +329,15 @@ def advantage_trace(e, fig):
 edge_first = [e for e, (_, bad) in zip(rollouts, seen) if e.success and bad.any()]
 saved = [e for e in corrected if e.success and not e.intervention[:20].any()]
 saved.sort(key=lambda e: e.intervention.sum())
-figure = plt.figure(figsize=(13, 3.9), layout="constrained")
-for e, part in zip((edge_first[0], saved[-1]), figure.subfigures(1, 2)):
+figure = plt.figure(figsize=(9.5, 8.4), layout="constrained")
+for e, part in zip((edge_first[0], saved[-1]), figure.subfigures(2, 1)):
     advantage_trace(e, part)
 
 # %% [markdown]
-# Left: a success of the weak policy. A is below the threshold where an edge grasp
+# Above: a success of the weak policy. A is below the threshold where an edge grasp
 # (orange) is coming and where it slips, and above it where a half is grasped well or
 # placed within the next 10 steps. Not each dot is deserved: V is an estimate from few
-# episodes. Right: hatched steps are all True, whatever their A; and the steps just before
+# episodes. Below: hatched steps are all True, whatever their A; and the steps just before
 # them are positive because the operator's help is near.
 #
 # Note the sign of ε: to call 40 % of these rollouts positive it must lie

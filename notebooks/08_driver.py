@@ -25,6 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+import recap
 import show
 import sim_tasks
 from benchmarks.driver import SimulatedTime
@@ -44,6 +45,7 @@ from value import predict_values
 
 torch.set_num_threads(1)
 plt.rcParams.update({"figure.dpi": 80, "font.size": 10})
+show.progress(recap)
 
 # %% [markdown]
 # ## 1. A robot in thirty lines
@@ -396,9 +398,9 @@ plt.show()
 # %%
 last = len(e) - 1
 moments = {"start": 0, "takes over": takes[0], "hands back": min(gives[0], last), "end": last}
-fig, axes = plt.subplots(1, 4, figsize=(8, 2.3), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(11, 3.1), layout="constrained")
 for ax, (name, i) in zip(axes, moments.items()):
-    ax.imshow(draw(e.observations["state"][i], e.observations["keypoints"][i], task, size=150))
+    ax.imshow(draw(e.observations["state"][i], e.observations["keypoints"][i], task, size=220))
     ax.set(xticks=[], yticks=[], title=f"{name} ({i})")
     ax.title.set_fontsize(9)
 

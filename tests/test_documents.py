@@ -461,6 +461,8 @@ QUESTIONS = [
     ("Can it use a GPU?", FAQ, "`--device cuda` (or `mps`) trains on one",
      lambda: S.device == "cpu"),
     ("Can it use several machines?", FAQ, "copy their `runs/cache` into one folder", None),
+    ("How do I open the notebooks?", FAQ, ".venv/bin/jupyter lab notebooks/00_recap",
+     lambda: "jupyterlab" in read(ROOT / "requirements-notebooks.txt")),
     ("May I use it in a product?", "README.md", "MIT licence",
      lambda: read(ROOT / "LICENSE").startswith("MIT License")),
     ("How are the exercises graded?", "exercises/TEACHING.md",
