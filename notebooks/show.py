@@ -6,6 +6,7 @@
 Used by the notebooks alone.
 """
 import inspect
+import sys
 import textwrap
 import time
 from pathlib import Path
@@ -52,6 +53,6 @@ class Progress:
         if line is not None:
             line.update(Markdown(""))
 
-def progress(module):
-    """Let the loops of a module that uses tqdm show their progress in the notebook."""
-    module.tqdm = Progress
+def progress(recap):
+    """Let the loop that trains V and π show its progress in the notebook."""
+    sys.modules[recap.optimise.__module__].tqdm = Progress
