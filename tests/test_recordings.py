@@ -74,6 +74,9 @@ def person(monkeypatch):
             yield read_keys
 
         monkeypatch.setattr("robots.__main__.keyboard", keyboard)
+        # They are there already, and need nothing to look at.
+        monkeypatch.setattr("robots.__main__.wait_for", lambda person: None)
+        monkeypatch.setattr("robots.__main__.view_of", lambda task: None)
         monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{x}\n" for x in answers)))
         return left
 

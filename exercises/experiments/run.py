@@ -37,7 +37,8 @@ from reproduce.ablations import ABLATIONS  # noqa: E402
 from reproduce.cache import folder_of, make_runs, sized  # noqa: E402
 from reproduce.extraction import POINTS, extract, file_of  # noqa: E402
 from reproduce.guidance import BETAS, sweep_beta  # noqa: E402
-from reproduce.statistics import T_975, row_of  # noqa: E402
+from lab.tables import T_975  # noqa: E402
+from reproduce.statistics import row_of  # noqa: E402
 from settings import Settings  # noqa: E402
 
 SEEDS = (31, 32, 33, 34, 35)  # never tuned on
