@@ -39,7 +39,7 @@ def noised(actions: Tensor, omega: Tensor, eta: Tensor) -> Tensor:
     return eta * actions + (1 - eta) * omega
 
 def draw_noise(actions: Tensor, generator=None) -> tuple:
-    """ω ~ N(0, I) like actions (..., H, action_dim); η, π₀'s 0.999 (1 - Beta(1.5, 1)), (...)."""
+    """ω ~ N(0, I) like actions (..., H, action_dim); η (...), π₀'s law 0.999 (1 - Beta(1.5, 1))."""
     omega = torch.randn(actions.shape, generator=generator).to(actions)
     u = torch.rand(actions.shape[:-2], generator=generator).to(actions)
     return omega, ETA_MAX * (1 - u ** (1 / 1.5))

@@ -39,7 +39,7 @@ class AsideRun(Run):
         networks = {x: made for x, made in self.made.items() if not isinstance(made, list)}
         twin = (self.settings, self.out, self.given, networks, name, (None, *arguments[1:]))
         try:
-            future = self.pool.submit(measure, *twin)
+            future = self.pool.submit(measure_there, *twin)
         except BrokenProcessPool:  # it was killed
             future = Future()
             future.set_result(None)
@@ -65,7 +65,7 @@ class Twin(Run):
     def say(self, name, *lines):
         pass
 
-def measure(settings, out, given, networks, name, arguments):
+def measure_there(settings, out, given, networks, name, arguments):
     """In the other process: leave the files of what is measured of one product."""
     twin = Twin(settings, out, given)
     twin.made = networks

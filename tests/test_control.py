@@ -515,7 +515,7 @@ def test_a_chunk_begins_with_its_frozen_prefix_and_fits_it():
 
     policy.field = field
     policy.context = lambda *x: None
-    policy.hidden_states = lambda *x: None
+    policy.hidden_states = lambda *x, read: None
     seen = {"state": torch.zeros(B, 6), "keypoints": torch.zeros(B, 4, 20)}
     ids = torch.zeros(B, 5, dtype=torch.long)
     g = torch.Generator().manual_seed(0)

@@ -185,7 +185,7 @@ def test_lines_8_and_9_run_on_the_iterations_of_the_data(
         assert len(used) == len(given) - 1 and all(any(same(e, x) for x in given) for e in used)
     one = tmp_path / "one"
     asked = []
-    monkeypatch.setattr(cli, "finish", lambda run: None)
+    monkeypatch.setattr(cli, "finish", lambda run, report: None)
     arguments = ["--data", str(path), "--iterations", "1", "--out", str(one)]
     assert cli.main(lambda s, keep: asked.append(s.iterations), None, None, arguments) == 0
     assert asked == [1]  # recap.recap makes as many: test_recap.py

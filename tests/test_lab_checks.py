@@ -298,8 +298,8 @@ def test_labels_are_counted_among_the_episodes_that_they_are_about(monkeypatch):
         "iteration": 2,
         "epsilon": pytest.approx(epsilon),
         "positive_fraction_rollouts": pytest.approx((I[3].sum() + I[4].sum()) / 60),
-        "positive_fraction_successes": pytest.approx((I[3].sum() + I[4].sum()) / 60),
-        "positive_fraction_failures": None,
+        "positive_fraction_successes": pytest.approx(I[3].mean()),
+        "positive_fraction_failures": pytest.approx(I[4].mean()),
         "positive_fraction_demonstrations": pytest.approx(I[0].mean()),
         "corrected_fraction": pytest.approx(taken.mean()),
         "positive_given_good": 0.5,
@@ -309,7 +309,8 @@ def test_labels_are_counted_among_the_episodes_that_they_are_about(monkeypatch):
     # None where there is nothing to count.
     alone = count_labels("V", I[1:2], data[1:2], s, 1)
     assert alone["corrected_fraction"] is alone["positive_fraction_demonstrations"] is None
-    assert alone["positive_before_failure"] is None  # a success
+    # A success.
+    assert alone["positive_before_failure"] is alone["positive_fraction_failures"] is None
     late = [replace(data[1], success=False, max_length=30)]
     assert count_labels("V", I[1:2], late, s, 1)["positive_before_failure"] is None
     assert alone["positive_given_bad"] is None and alone["positive_given_good"] == float(I[1][7])

@@ -204,4 +204,4 @@ def test_the_table_comes_before_the_pictures_and_without_them(
     assert cli.main(recap.recap, recap.supervised, None, arguments) == 0
     shown = capsys.readouterr()
     assert "warning: pictures are missing (RuntimeError: no fonts)" in shown.err
-    assert f"{tmp_path / 'out'}: metrics.json;" in shown.out
+    assert f"{tmp_path / 'out'}: metrics.json, datasets and checkpoints" in shown.out

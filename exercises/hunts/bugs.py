@@ -239,8 +239,8 @@ BUGS = {
             "        self.at_action = self.at_indicator + 2  #",
             "        self.at_action = self.at_subtask + 1 + interface.subtask_length  #",
         ), (
-            '        bias[omit, :, :, self.at_indicator : self.at_action] = float("-inf")',
-            '        bias[omit, :, :, self.at_indicator : self.at_indicator + 2] = float("-inf")',
+            "        bias[..., self.at_indicator : self.at_action].masked_fill_(",
+            "        bias[..., self.at_indicator : self.at_indicator + 2].masked_fill_(",
         )],
         "The subtask is a training target, and the indicator is made from the future: it leaks.  "
         "The subtask loss can only fall by it; at inference ℓ̂ is predicted without it, a context "
@@ -252,25 +252,23 @@ BUGS = {
         [(
             "            a = torch.cat([noised(begin, omega[:, :known], eta), a[:, known:]], "
             "dim=1)\n"
-            "        many_a = torch.cat([a] * n)[:, None]  # (n*B, 1, H, action_dim)\n"
-            "        many_eta = torch.cat([eta] * n)[:, None]\n"
-            "        branches = policy.field(context, many_a, many_eta)[:, 0]"
-            "  # (n*B, H, action_dim)\n"
+            "        many_a = a[:, None].expand(-1, n, -1, -1)  # (B, n, H, action_dim)\n"
+            "        fields = policy.field(context, many_a, eta[:, None].expand(-1, n))\n"
             "        if n == 1:\n"
-            "            return branches\n"
+            "            return fields[:, 0]\n"
             "        # Eq. 13, on velocities and in every step: finished chunks are something "
             "else.\n"
-            "        return guided(branches[:B], branches[B:], beta)\n",
-            "            noise = omega[:, :known].repeat(n, 1, 1)\n"
-            "            first = noised(begin.repeat(n, 1, 1), noise, eta)\n"
-            "            a = torch.cat([first, a[:, known:]], dim=1)  # (n*B, H, action_dim)\n"
-            "        return policy.field(context, a[:, None], eta[:, None])[:, 0]"
-            "  # (n*B, H, action_dim)\n",
+            "        return guided(fields[:, 0], fields[:, 1], beta)\n",
+            "            noise = omega[:, :known].repeat_interleave(n, 0)\n"
+            "            first = noised(begin.repeat_interleave(n, 0), noise, eta)\n"
+            "            a = torch.cat([first, a[:, known:]], dim=1)  # (B*n, H, action_dim)\n"
+            "        fields = policy.field(context, a.unflatten(0, (B, n)), eta.view(B, n))\n"
+            "        return fields.flatten(0, 1)  # (B*n, H, action_dim)\n",
         ), (
             '    chunk = policy.denormalize(integrate(f, omega, steps), observation["state"])\n',
-            "    chunk = integrate(f, omega.repeat(n, 1, 1), steps)  # (n*B, H, action_dim)\n"
-            "    if n == 2:\n"
-            "        chunk = guided(chunk[:B], chunk[B:], beta)  # (B, H, action_dim)\n"
+            "    chunk = integrate(f, omega.repeat_interleave(n, 0), steps)\n"
+            "    chunk = chunk.unflatten(0, (B, n))  # (B, n, H, action_dim)\n"
+            "    chunk = guided(chunk[:, 0], chunk[:, -1], beta if n == 2 else 1.0)\n"
             '    chunk = policy.denormalize(chunk, observation["state"])\n',
         )],
         "Two chunks are sampled and extrapolated.  Where there is one way to act it is nearly the "
