@@ -98,13 +98,9 @@ class Report:
         for name in os.listdir(self.folder):
             if name.startswith("eval_") and name.endswith(".json"):
                 rows.append(self.json(name))
-
-        def order(row):
-            name = row["name"]
-            place = ROWS.index(name) if name in ROWS else len(ROWS) + int(name.split("_")[1])
-            return place, row["beta"] or 0
-
-        return sorted(rows, key=order)
+        names = [*ROWS, *(f"recap_{k}" for k in range(1, self.settings.iterations + 1))]
+        rows = [row for row in rows if row["name"] in names]
+        return sorted(rows, key=lambda row: (names.index(row["name"]), row["beta"] or 0))
 
     # ---- episodes
 
