@@ -3,6 +3,7 @@ import os
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from collection import roll_out
@@ -101,10 +102,9 @@ def written(picture, words):
     """A picture with words in its lower left corner."""
     image = Image.fromarray(picture)
     size = max(10, len(picture) // 18)
-    ImageDraw.Draw(image).text(
-        (size / 2, len(picture) - size / 2), words, "#343a46", ImageFont.load_default(size),
-        anchor="ls",
-    )  # fmt: skip
+    font = ImageFont.truetype(findfont("DejaVu Sans"), size)  # Pillow's own lacks β
+    place = (size / 2, len(picture) - size / 2)
+    ImageDraw.Draw(image).text(place, words, "#343a46", font, anchor="ls")
     return np.array(image)
 
 def value_figure(value, task, episodes, whose="V"):

@@ -1,5 +1,6 @@
 """report.html in a real browser: it opens, the player moves, nothing complains."""
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ pytestmark = pytest.mark.slow
 def browser(tmp_path):
     path = find()
     if path is None:
-        pytest.skip("NO BROWSER: report.html was not tried (apt-get install chromium)")
+        reason = "NO BROWSER: report.html was not tried (apt-get install chromium)"
+        warnings.warn(reason, stacklevel=1)  # the summary has it, also without -rs
+        pytest.skip(reason)
     made = Browser(path, tmp_path / "profile")
     yield made
     made.close()
