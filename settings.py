@@ -209,14 +209,17 @@ def check_settings(s):
     check("pretraining_tasks", toy or not s.pretraining_tasks.split(), alone)
     check("web", toy or s.web == 0, "0: the questions are about the toys")
     for name in ("iterations", "corrected"):
-        check_integer(name, 0)
+        check_integer(name, 0, 10**6)
     check_integer("seed", 0, 2**63 - 1)  # what torch takes
     for name in (
-        "demonstrations", "autonomous", "evaluation_episodes", "lookahead", "batch", "draws",
-        "pretraining_steps", "sft_steps", "policy_steps", "value_pretraining_steps", "value_steps",
-        "value_batch", "euler", "subtask_every", "horizon", "execute",
+        "lookahead", "pretraining_steps", "sft_steps", "policy_steps", "value_pretraining_steps",
+        "value_steps", "euler", "subtask_every", "horizon", "execute",
     ):  # fmt: skip
         check_integer(name, 1)
+    # What is held in memory at once.
+    for name in ("demonstrations", "autonomous", "evaluation_episodes", "batch", "value_batch"):
+        check_integer(name, 1, 10**6)
+    check_integer("draws", 1, 1000)
     check("horizon", s.horizon <= 1000, "at most 1000 actions")
     check("execute", s.execute <= s.horizon, f"1 to H = {s.horizon}")
     for name in ("learning_rate", "fine_tuning_rate", "value_learning_rate"):

@@ -24,7 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from syllabus import EXERCISES, numbered
+from syllabus import EXERCISES, numbered, on_any_terminal
 
 HERE = Path(__file__).resolve().parent
 TREE_S = 1800  # of one tree; every test has an end of its own (tests/conftest.py)
@@ -260,7 +260,7 @@ def write_csv(path, rows):
 
 def main(argv=None):
     """Returns the status: 2 if something could not be graded."""
-    sys.stdout.reconfigure(errors="replace")  # Greek letters, on any terminal
+    on_any_terminal()
     args = parser().parse_args(argv)
     try:
         return 2 if run(args) else 0

@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from syllabus import numbered
+from syllabus import numbered, on_any_terminal
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("lab", "robots", "sim_tasks")  # what `python recap.py` and the hunts run
@@ -73,7 +73,7 @@ def make(out):
         path.write_text(blank(path.read_text(encoding="utf-8"), todo), encoding="utf-8")
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="replace")  # the name of a folder, on any terminal
+    on_any_terminal()
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     try:

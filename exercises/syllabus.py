@@ -4,6 +4,7 @@ The one list behind every script here.  make_student_tree.py reads the functions
 points; tests/test_exercises.py checks that functions and tests exist under these names.  The parts
 of an exercise are numbered in the order of the list: 2.1, 2.2, ...
 """
+import sys
 from dataclasses import dataclass
 
 @dataclass(frozen=True)
@@ -121,6 +122,11 @@ EXERCISES = {
         }),
     ]),
 }  # fmt: skip
+
+def on_any_terminal():
+    """For the scripts here: a letter that a terminal cannot show is a "?" there."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
 
 def numbered():
     """{"2.1": Part, ...} of all exercises."""

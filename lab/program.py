@@ -7,6 +7,7 @@ import os
 import sys
 
 import matplotlib
+import torch
 
 from sim_tasks.errors import UserError
 
@@ -14,7 +15,8 @@ def run_program(name, work, hint=str):
     """Call work().  Returns its status, for sys.exit: None is 0.
 
     name: of the program, in its messages.  hint: callable, how to go on; "" where nothing is lost.
-    2 and one line: a `UserError`, or an OSError, like a full disk or a closed pipe.  130: Ctrl-C.
+    2 and one line: a `UserError`, an OSError, like a full disk or a closed pipe, or too little
+    memory.  130: Ctrl-C.
     All other exceptions are faults of ours, and keep their traceback.
     """
     degrade_text()
@@ -28,11 +30,22 @@ def run_program(name, work, hint=str):
         status = complain(2, f"{name}: error: {error}")
     except OSError as error:
         status = complain(2, f"{name}: error: {error}", hint())
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        first = str(error).partition("\n")[0]
+        status = complain(2, f"{name}: error: out of memory, {first} (a smaller batch?)", hint())
     finally:
         lost = flush()
     if lost is not None:
         status = complain(2, f"{name}: error: {lost}")
     return status or 0
+
+def out_of_memory(error):
+    """Is there too little memory?  Torch says so by a RuntimeError."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return "allocate memory" in str(error)
 
 def complain(status, message, hint=""):
     """One line on stderr.  Returns the status."""

@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import matplotlib
+import numpy as np
 import pytest
+import torch
 
 import recap
 from data import UserError
@@ -43,6 +45,12 @@ def test_what_is_not_our_fault_is_one_line(error, status, line, capsys):
     assert run_program("p", raising(error), lambda: "go on") == status
     (found,) = capsys.readouterr().err.strip().splitlines()
     assert found.endswith(line)
+
+def test_too_little_memory_is_one_line(capsys):
+    for far_too_many in (lambda: torch.empty(2**60), lambda: np.empty(2**60)):
+        assert run_program("p", far_too_many, lambda: "go on") == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("p: error: out of memory, ") and line.endswith("; go on")
 
 def test_a_fault_of_ours_keeps_its_traceback():
     """Also where it is a ValueError, as UnicodeEncodeError is."""

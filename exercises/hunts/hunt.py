@@ -22,6 +22,7 @@ from bugs import BUGS
 from trees import HERE, give, modules_from, plant
 
 from make_student_tree import OURS, PACKAGES, ROOT, UNSEEN, copy_modules
+from syllabus import on_any_terminal
 
 TIMEOUT_S = 600  # of the tests of one module
 
@@ -198,7 +199,7 @@ def run(args):
     return 0
 
 def main(argv=None):
-    sys.stdout.reconfigure(errors="replace")  # Greek letters, on any terminal
+    on_any_terminal()
     args = parser().parse_args(argv)
     for option in ("give", "check"):
         given = getattr(args, option)
