@@ -68,7 +68,8 @@ METHODS = tuple(methods(torch.arange(2.0), None, None, None))
 def file_of(name, start="supervised_pre"):
     """What a method's evaluation is called in a run's folder.  start: see `extract`."""
     end = "" if start == "supervised_pre" else f"_from_{start}"
-    return name.replace(" ", "_") + end
+    # Not all file systems and archives keep letters beyond ASCII.
+    return name.replace(" ", "_").replace("ε", "eps").replace("×", "x") + end
 
 def extract(run, names, starts=("supervised_pre",)):
     """The methods `names` on the data and labels of a run's last iteration.

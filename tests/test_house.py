@@ -252,6 +252,11 @@ def test_clever_lines_are_found():
     for line in ("a, b = f()", "x = 1 if a else 2", "while x := f(): pass", "f(key=lambda x: x)"):
         assert clever_lines(line) == [], line
 
+@pytest.mark.parametrize("path", [*FILES, "examples/own_task.py", "examples/aloha.py"])
+def test_nothing_is_judged_by_an_assert(path):
+    """`python -O` would switch it off."""
+    assert [x.lineno for x in ast.walk(ast.parse(read(path))) if isinstance(x, ast.Assert)] == []
+
 @pytest.mark.parametrize("path", PLAIN)
 def test_code_is_plain(path):
     """No named lambda, nested conditional, two-`for` comprehension, stray walrus, a, b = c, d."""

@@ -250,6 +250,11 @@ def test_counts_hold_the_settings_of_the_figures_and_the_papers_numbers(
 # ---------------------------------------------------------------- Fig. 11 and the map
 
 
+def test_a_method_has_a_file_of_its_own_whose_name_is_ascii():
+    files = [extraction.file_of(name) for name in extraction.METHODS]
+    files += [extraction.file_of(name, "pi_0") for name in extraction.METHODS]
+    assert len(set(files)) == len(files) and all(file.isascii() for file in files)
+
 def test_the_points_of_the_map_are_what_their_names_say():
     at = {}
     for point, change in extraction.POINTS.items():
