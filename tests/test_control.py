@@ -418,6 +418,19 @@ def test_blocking_chunks_are_executed_for_the_first_steps_and_then_replaced():
     assert out == [100, 101, 102, 200, 201, 202, 300, 301]
     assert log == [(0, None), (3, None), (6, None)]
 
+def test_the_latency_of_a_chunk_is_what_the_policy_took():
+    clock = SimulatedTime()
+    clock.t = 7.0
+    answer = counting([])
+
+    def slow(*given):
+        clock.t += 0.25
+        return answer(*given)
+
+    chunks = Chunks(slow, 3, now=clock.now)
+    walk(chunks, clock, 8)
+    assert chunks.latencies == [0.25, 0.25, 0.25]
+
 def test_real_time_chunks_are_requested_ahead_with_the_frozen_prefix_and_never_wait():
     log = []
     clock = SimulatedTime()

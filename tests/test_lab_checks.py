@@ -60,7 +60,7 @@ def test_score_against_a_bootstrap():
 
 def test_unlabelled_or_no_episodes_have_no_score():
     with pytest.raises(ValueError, match="labelled"):
-        score([episode(3, success=None)])
+        score([episode(3), episode(3, success=None)])
     with pytest.raises(ValueError, match="labelled"):
         score([])
 
