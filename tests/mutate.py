@@ -38,10 +38,31 @@ TESTS = {
     "lab.checks": "lab_checks lab_run",
     "lab.evaluation": "lab_checks collection lab_run",
     "sim_tasks.arms": "sim_tasks cameras collection",
+    "sim_tasks.toys": "lab_checks sim_tasks tasks",
+    "value": "value recap",
+    "backbone": "backbone policy",
+    "policy": "policy baselines collection recap",
+    "recap": "recap baselines",
 }  # fmt: skip
 
 # Mutants that change nothing, by "module.function: old line -> new line", and why.
-EQUIVALENT = {}
+EQUIVALENT = {
+    "control.drive: taken = np.zeros(1, bool) -> taken = np.zeros(2, bool)":
+        "the second entry is never read: there is one robot",
+    "labels.advantages: if n is not None and n < len(A): -> if n is not None and (n <= len(A)):":
+        "for n = T both slices are empty",
+    "sim_tasks.arms.World.step: motion += self.noise[np.arange(self.n), np.minimum(self.t, "
+    "self.spec.max_steps - 1)] -> motion -= self.noise[np.arange(self.n), np.minimum(self.t, "
+    "self.spec.max_steps - 1)]":
+        "the noise is as often positive as negative",
+    "sim_tasks.toys.Toy.visible_quality: pause = still & np.append(still[1:], False) & "
+    "np.append(False, still[:-1]) -> pause = still & np.append(still[1:], True) & "
+    "np.append(False, still[:-1])":
+        "the last step is not still in any case",
+    "sim_tasks.toys.Toy.visible_quality: still = np.append(motion < 0.015, False)  # (T,); joint "
+    "noise is 0.003 -> still = np.append((motion <= 0.015), False)  # (T,); joint noise is 0.003":
+        "a noisy motion is never exactly the limit",
+}  # fmt: skip
 
 @dataclass(frozen=True)
 class Mutant:

@@ -117,6 +117,8 @@ def test_a_task_is_what_the_data_say_of_themselves(demos):
     # An odd number of actions is one arm; a state of fewer numbers says nothing of actions.
     odd = [replace(e, actions=e.actions[:, :5]) for e in demos]
     assert task_of(odd).n_arms == 1
+    for n, arms in ((2, 1), (4, 2)):
+        assert task_of([replace(e, actions=e.actions[:, :n]) for e in demos]).n_arms == arms
     few = [replace(e, observations={"state": e.observations["state"][:, :4]}) for e in demos]
     assert task_of(few).absolute == (0, 1, 2, 3, 4, 5)
 
