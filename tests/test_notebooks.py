@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import run_program
 from pages import ROOT, read, resolve, rows
 
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
@@ -366,13 +367,13 @@ def test_a_change_that_takes_a_minute_does_what_is_announced(key):
 # ---------------------------------------------------------------- the tool
 
 @pytest.mark.parametrize("names, unknown", [(["3", "9"], "3"), (["03", "09"], "09"), ([""], "")])
-def test_a_name_that_fits_no_notebook_is_an_error(names, unknown):
+def test_a_name_that_fits_no_notebook_is_an_error(names, unknown, monkeypatch, capsys):
     pytest.importorskip("jupytext")
     pytest.importorskip("nbclient")
-    command = [sys.executable, ROOT / "notebooks" / "build.py", "--run", *names]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8")
-    assert done.returncode == 2 and done.stdout == ""
-    assert f"error: {unknown!r}, expected the beginning of one of 00_recap" in done.stderr
+    assert run_program(monkeypatch, "notebooks/build.py", "--run", *names) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"error: {unknown!r}, expected the beginning of one of 00_recap" in shown.err
 
 @pytest.mark.slow
 @each
