@@ -49,6 +49,8 @@ TESTS = {
 EQUIVALENT = {
     "control.drive: taken = np.zeros(1, bool) -> taken = np.zeros(2, bool)":
         "the second entry is never read: there is one robot",
+    "hardware.SafeRobot.__init__: arm = len(self.names) // 2 -> arm = ((len(self.names)) / (2))":
+        "an odd number of names has its grippers elsewhere, and is refused for that",
     "labels.advantages: if n is not None and n < len(A): -> if n is not None and (n <= len(A)):":
         "for n = T both slices are empty",
     "sim_tasks.arms.World.step: motion += self.noise[np.arange(self.n), np.minimum(self.t, "

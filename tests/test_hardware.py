@@ -44,7 +44,7 @@ def test_the_features_are_known_while_disconnected_and_describe_what_comes():
     with pytest.raises(ConnectionError):
         robot.send_action(command(robot, 0.5))
     with SafeRobot(robot, Safety(**robot.limits), thread=False) as safe_robot:
-        assert safe_robot.is_connected
+        assert safe_robot.is_connected and safe_robot.action_features == robot.action_features
         seen = safe_robot.get_observation()
         assert seen.keys() == safe_robot.observation_features.keys()
         for name, kind in robot.observation_features.items():

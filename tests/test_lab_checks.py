@@ -58,6 +58,18 @@ def test_score_against_a_bootstrap():
     assert result["throughput_se"] == pytest.approx(throughputs.std(), rel=0.1)
     assert result["success_se"] == pytest.approx(ok[picks].mean(1).std(), rel=0.1)
 
+@pytest.mark.parametrize("lengths", [[40], [40, 25], [40, 25, 31]])
+def test_the_error_of_few_episodes_is_that_of_a_sample(lengths):
+    """The deviation of what an episode has more than its time is worth, with n - 1, over √n."""
+    succeeds = [True, False, True][: len(lengths)]
+    result = score([episode(T, success=ok) for T, ok in zip(lengths, succeeds)])
+    hours = np.array(lengths) / 36000
+    more = succeeds - result["throughput"] * hours
+    assert more.mean() == pytest.approx(0)
+    n = len(lengths)
+    error = np.std(more, ddof=1) / n**0.5 / hours.mean() if n > 1 else 0
+    assert result["throughput_se"] == pytest.approx(error, abs=1e-9)
+
 def test_unlabelled_or_no_episodes_have_no_score():
     with pytest.raises(ValueError, match="labelled"):
         score([episode(3), episode(3, success=None)])
