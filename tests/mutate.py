@@ -49,6 +49,9 @@ TESTS = {
 EQUIVALENT = {
     "control.drive: taken = np.zeros(1, bool) -> taken = np.zeros(2, bool)":
         "the second entry is never read: there is one robot",
+    "data.generator: return torch.Generator().manual_seed(episode_seeds(seed, purpose, 1)[0]) -> "
+    "return torch.Generator().manual_seed(episode_seeds(seed, purpose, 2)[0])":
+        "the first of two seeds is that of one",
     "hardware.SafeRobot.__init__: arm = len(self.names) // 2 -> arm = ((len(self.names)) / (2))":
         "an odd number of names has its grippers elsewhere, and is refused for that",
     "labels.advantages: if n is not None and n < len(A): -> if n is not None and (n <= len(A)):":
