@@ -56,6 +56,9 @@ EQUIVALENT = {
         "an odd number of names has its grippers elsewhere, and is refused for that",
     "labels.advantages: if n is not None and n < len(A): -> if n is not None and (n <= len(A)):":
         "for n = T both slices are empty",
+    'recap.train_policy: batch["omit"] = (torch.rand(s.batch, generator=g) < dropout).to(s.device) '
+    '-> batch["omit"] = ((torch.rand(s.batch, generator=g) <= dropout)).to(s.device)':
+        "a random number is never exactly the dropout",
     "sim_tasks.arms.World.step: motion += self.noise[np.arange(self.n), np.minimum(self.t, "
     "self.spec.max_steps - 1)] -> motion -= self.noise[np.arange(self.n), np.minimum(self.t, "
     "self.spec.max_steps - 1)]":
