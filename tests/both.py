@@ -13,7 +13,7 @@ import pytest
 class Half:
     """A plugin of pytest: runs the tests of a file if this process is the first to claim it.
 
-    folder: an empty one, where both leave their claims.  last: begin with the last file.
+    folder: where both leave their claims, new.  last: begin with the last file.
     """
 
     def __init__(self, folder, last):
@@ -54,13 +54,13 @@ def second_half(*given):
     sys.exit(half(*given))
 
 def main(arguments):
-    """Returns the status of the worse half.  What the second one prints comes at the end."""
+    """Returns a status, 0 if both halves pass.  What the second one prints comes at the end."""
     # Where a process can be forked, what takes seconds to import is there already.
     forked = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     if sys.platform == "linux":
         import torch._dynamo  # noqa: F401
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
-        printed = os.path.join(other, "printed")
+    with tempfile.TemporaryDirectory() as folder:
+        printed = os.path.join(folder, "printed")
         second = forked.Process(target=second_half, args=(arguments, folder, printed))
         second.start()
         try:
@@ -70,7 +70,7 @@ def main(arguments):
             second.kill()
         with open(printed, encoding="utf-8") as file:
             print(file.read())
-    return max(status, second.exitcode)
+    return status or second.exitcode
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

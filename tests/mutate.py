@@ -100,9 +100,8 @@ TWIN = {a: b for pair in TWINS for a, b in (pair, pair[::-1])}
 def changes_of(node):
     """What may stand in the place of an expression or statement: texts."""
     text = ast.unparse
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPPED:
-        rest = [f"{SWAPPED[type(op)]} {text(x)}" for op, x in zip(node.ops, node.comparators)]
-        return [f"({text(node.left)} {' '.join(rest[:1])})"] if len(rest) == 1 else []
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        return [f"({text(node.left)} {SWAPPED[type(node.ops[0])]} {text(node.comparators[0])})"]
     if isinstance(node, ast.BinOp) and type(node.op) in SWAPPED:
         return [f"(({text(node.left)}) {SWAPPED[type(node.op)]} ({text(node.right)}))"]
     if isinstance(node, ast.BoolOp):
@@ -123,8 +122,6 @@ def changes_of(node):
         return ["pass"]
     if isinstance(node, ast.Assign) and not isinstance(node.targets[0], (ast.Name, ast.Tuple)):
         return ["pass"]
-    if isinstance(node, ast.If):
-        return []
     return []
 
 def changes_of_constant(value):
@@ -164,9 +161,10 @@ def sites(tree):
 
     def inside(node, function):
         if isinstance(node, ast.FunctionDef):
-            name = f"{'.'.join([*classes, function or node.name])}"
+            # What is defined in a function is of that function.
+            function = function or ".".join([*classes, node.name])
             for child in node.body:
-                yield from below(child, function or name)
+                yield from below(child, function)
         elif isinstance(node, ast.ClassDef):
             classes.append(node.name)
             for child in node.body:
@@ -247,8 +245,7 @@ def begin(mutant, files):
         os.chdir(ROOT)
         if mutant is not None:
             sys.meta_path.insert(0, Changed(mutant.module, mutant.source))
-        arguments = ["-q", "-x", "-p", "no:cacheprovider", "--assert=plain", *files]
-        status = pytest.main(arguments)
+        status = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--assert=plain", *files])
     except BaseException:
         status = 1
     os._exit(int(status))
