@@ -644,7 +644,7 @@ MADE_FROM = {
 # Setting -> another value, the products in which it must show first ("" for none: it shows in the
 # evaluation), other settings without which it does nothing.
 KNOBS = {
-    "task": ("box", "D_0"),
+    "task": ("box", "D_0", dict(pretraining_tasks="fold_collar box")),
     "seed": (1, "D_demo D_0"),
     "demonstrations": (5, "D_demo D_0"),
     "pretraining_tasks": ("box", "D_demo"),
