@@ -4,6 +4,7 @@
     lerobot.py       LeRobotRobot, LeaderArm    LeRobot's bimanual followers and teleoperators
     lerobot_data.py  read_lerobot, write_...    LeRobot's datasets in and out, by way of pyarrow
     operators.py     Person, keyboard           an operator at a keyboard, who is the referee, too
+    view.py          Window, Text               what that person sees of a simulated robot
     recorder.py      Recorder                   episodes on their way into one dataset
     checkpoint.py    actor                      a policy of recap.py, for the simulated robot
     report.py        report                     the figures of one recording
