@@ -47,7 +47,7 @@ def test_what_is_not_our_fault_is_one_line(error, status, line, capsys):
     assert found.endswith(line)
 
 def test_too_little_memory_is_one_line(capsys):
-    for far_too_many in (lambda: torch.empty(2**60), lambda: np.empty(2**60)):
+    for far_too_many in (lambda: torch.empty(2**60), lambda: np.empty(2**48)):
         assert run_program("p", far_too_many, lambda: "go on") == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert line.startswith("p: error: out of memory, ") and line.endswith("; go on")
