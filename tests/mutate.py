@@ -42,6 +42,7 @@ TESTS = {
     "value": "value recap",
     "backbone": "backbone policy",
     "policy": "policy baselines collection recap",
+    "training": "recap",
     "recap": "recap baselines",
 }  # fmt: skip
 

@@ -370,6 +370,7 @@ def test_a_change_that_takes_a_minute_does_what_is_announced(key):
 def test_a_name_that_fits_no_notebook_is_an_error(names, unknown, monkeypatch, capsys):
     pytest.importorskip("jupytext")
     pytest.importorskip("nbclient")
+    monkeypatch.syspath_prepend(ROOT / "notebooks")
     assert run_program(monkeypatch, "notebooks/build.py", "--run", *names) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
