@@ -568,18 +568,18 @@ def act(net, beta=1.0, seed=0):
     g = torch.Generator().manual_seed(seed)
     return lambda x, G: sample(net, x, G, g, beta)
 
-def measure(name, net, betas=(1.0,)):
+def try_out(name, net, betas=(1.0,)):
     for beta in betas:
         tries = attempts(act(net, beta), G, 500, np.random.default_rng(1), "evaluation")
         rows.append((name, beta, *rates(tries)))
         print("{:<7} β = {:<4g} success {:4.0%}, {:5.1f} successes per 100 steps".format(*rows[-1]))
 
-measure("π_pre", pi_pre)
+try_out("π_pre", pi_pre)
 D = operators(G, 100, rng, 0.06)  # line 3: better operators, not one of them very slow
 everything = [np.ones(len(e), bool) for e in D]
 pi = train_pi(copy.deepcopy(pi_pre), D, everything, 800)  # line 5
 policies = {"π⁰": pi}
-measure("π⁰", pi)
+try_out("π⁰", pi)
 for k in range(1, K + 1):  # line 6
     D = D + attempts(act(pi, seed=k), G, 150, rng, "autonomous", k)  # line 7
     D = D + attempts(act(pi, seed=10 + k), G, 50, rng, "corrected", k)
@@ -589,8 +589,8 @@ for k in range(1, K + 1):  # line 6
     assert all((mine == other).all() for mine, other in zip(I, theirs))
     pi = train_pi(copy.deepcopy(pi_pre), D, I)  # line 9
     policies[f"π{'⁰¹²³'[k]}"] = pi
-    measure(f"π{'⁰¹²³'[k]}", pi, (1.0, 2.0))
-measure("π³", pi, (4.0, 16.0, 64.0))
+    try_out(f"π{'⁰¹²³'[k]}", pi, (1.0, 2.0))
+try_out("π³", pi, (4.0, 16.0, 64.0))
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")

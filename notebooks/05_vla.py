@@ -225,7 +225,7 @@ def sees(batch, omega, eta):
         columns.append(
             torch.cat(
                 [
-                    (h[1] != before[1])[0].any(1),  # (S,)
+                    (h.inputs[-1] != before.inputs[-1])[0].any(1),  # (S,)
                     torch.stack([(g != f)[..., arm].any() for arm in arms]),
                 ]
             )

@@ -214,15 +214,15 @@ seeds = episode_seeds(s.seed, "evaluation", s.evaluation_episodes)
 stages = []
 evaluated = {}
 
-def measure(name, policy, beta=1.0, indicator=True):
+def try_out(name, policy, beta=1.0, indicator=True):
     episodes = roll_out(s, spec, seeds, policy, beta, indicator)
     tell(f"{name}, beta = {beta:g}", episodes)
     evaluated[name, beta, indicator] = episodes
     if indicator:
         stages.append({"name": name, "beta": beta} | score(episodes))
 
-measure("rl_pretrained", pi_pre)
-measure("offline_rl_sft", pi_0)
+try_out("rl_pretrained", pi_pre)
+try_out("offline_rl_sft", pi_0)
 
 # %% [markdown]
 # Every policy is evaluated on the same 200 starting states. That $\pi^0$ is worse is the
@@ -433,8 +433,8 @@ for name, late in (("ran out of time", True), ("failed early", False)):
 
 # %%
 pi_1 = recap.train_policy(copy.deepcopy(pi_pre), D, I, s, s.policy_steps)  # line 9
-measure("recap_1", pi_1)
-measure("recap_1", pi_1, s.beta)
+try_out("recap_1", pi_1)
+try_out("recap_1", pi_1, s.beta)
 
 # %% [markdown]
 # The same network, asked otherwise: with "Advantage: negative", and without the
@@ -442,8 +442,8 @@ measure("recap_1", pi_1, s.beta)
 # prompt is all that differs.
 
 # %%
-measure("told negative", pi_1, indicator=False)
-measure("not told", pi_1, indicator=None)
+try_out("told negative", pi_1, indicator=False)
+try_out("not told", pi_1, indicator=None)
 
 # %%
 metrics = {"task": s.task, "seed": s.seed, "stages": stages}
@@ -491,7 +491,7 @@ strip(next((a, b) for a, b in pairs if not a.success and len(a) < a.max_length a
 #   labels.all_positive(D), s, s.policy_steps`: the same data, network and steps, and every
 #   step called positive: 30 points or more fall away. The difference is what the labels are
 #   worth here.
-# - Sec. 5: `measure("rl_pretrained", pi_pre)` to `measure("rl_pretrained", pi_pre,
+# - Sec. 5: `try_out("rl_pretrained", pi_pre)` to `try_out("rl_pretrained", pi_pre,
 #   indicator=False)`: told "negative", $\pi_{pre}$ hardly ever succeeds. After pre-training
 #   the word already decides.
 #

@@ -367,7 +367,7 @@ arguments_of = methods(A, positive, success, reference)
 seeds = episode_seeds(s.seed, "evaluation", s.evaluation_episodes)
 results = {}
 
-def measure(name, policy, beta=1.0, indicator=None):
+def try_out(name, policy, beta=1.0, indicator=None):
     x = score(roll_out(s, spec, seeds, policy, beta, indicator))
     results[name] = x
     print(
@@ -375,20 +375,20 @@ def measure(name, policy, beta=1.0, indicator=None):
         f"{x['throughput']:>6.0f} ± {x['throughput_se']:<4.0f} per hour"
     )
 
-measure("start", start)
-measure("offline_rl_sft β=1", pi_0, indicator=True)
+try_out("start", start)
+try_out("offline_rl_sft β=1", pi_0, indicator=True)
 for name in (
     "imitation", "positives only", "AWR T=0.2 mean", "PPO ε=1 rate×0.1", "PPO ε=inf rate×0.03",
 ):  # fmt: skip
     arguments = arguments_of[name]
     slower = replace(s, fine_tuning_rate=s.fine_tuning_rate * arguments.pop("rate", 1.0))
     policy = recap.train_policy(copy.deepcopy(start), D, None, slower, s.policy_steps, **arguments)
-    measure(name, policy)
+    try_out(name, policy)
 
 # %%
 ours = recap.train_policy(copy.deepcopy(pi_pre), D, I, s, s.policy_steps)
 for beta in (1.0, s.beta):
-    measure(f"recap_1 β={beta:g}", ours, beta, indicator=True)
+    try_out(f"recap_1 β={beta:g}", ours, beta, indicator=True)
 
 # %% [markdown]
 # Left: this page. Right: `python -m reproduce fig11`, five seeds, two iterations, 3,500

@@ -275,7 +275,7 @@ def watched(observation, live, frozen):
 bare = SimRobot("SimTasks/FoldShirt-v0")
 recordings = []
 
-def begin(i):
+def put_back(i):
     """Put the scene of episode i back; who watches over it."""
     bare.begin(100 + i)
     return ScriptedOperator(bare.world, [100 + i])
@@ -287,7 +287,7 @@ requests.clear()
 with SafeRobot(bare, Safety(**bare.limits)) as robot:
     station = Station(robot, bare.task, bare)
     how = dict(execute=4, lead=2, hz=50, iteration=1)
-    for recording in record(station, begin, watched, 8, **how):
+    for recording in record(station, put_back, watched, 8, **how):
         recordings.append(recording)
         e = recording.episodes[0]
         print(f"{len(e):4} ticks, {recording.missed} missed, stood for {recording.stalls};",
