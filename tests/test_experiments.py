@@ -89,6 +89,28 @@ def test_a_curve_outside_of_the_band_is_called_so():
     assert len(found) == 1 and found[0].startswith("RECAP, β = 1, N = 5 ")
 
 @each
+def test_a_student_gets_a_table_a_file_and_a_picture(name, tmp_path, monkeypatch, capsys):
+    """With runs that somebody has made already, all at the mean of the band."""
+    known = run.reference(name)["curve"]
+    curve = {}
+    for line, points in known.items():
+        curve[line] = {x: {kind: [np.mean(v)] for kind, v in y.items()} for x, y in points.items()}
+    labels = [{"positive_given_good": 0.5, "positive_given_bad": 0.25}]
+    monkeypatch.setattr(run, "measure", lambda *arguments: curve)
+    monkeypatch.setattr(run, "metrics_of", lambda folder: {"labels": labels})
+    monkeypatch.setattr(run, "read_json", lambda folder, file: {"1": 0.01, "5": 0.14})
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    run.run(name, 7, 1, quick=False)
+    out = capsys.readouterr().out
+    expected = "outside the central 99 % of the data: β=1 1.0 %, β=5 14.0 %"
+    if name != "guidance":
+        expected = "50% of the good steps, 25% of the bad"
+    assert expected in out
+    made = tmp_path / "runs" / "experiments"
+    assert json.loads(read(made / f"{name}-seed7.json"))["curve"] == curve
+    assert (made / f"{name}-seed7.png").stat().st_size > 10_000
+
+@each
 def test_settings_of_a_point_are_those_of_the_figure(name):
     experiment = run.EXPERIMENTS[name]
     s = experiment.settings(list(experiment.points)[-1], seed=7)

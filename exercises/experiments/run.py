@@ -34,7 +34,7 @@ from lab.files import read_json, write_text  # noqa: E402
 from lab.plots import BLUE, FONT, GREEN, GREY, VERMILLION, bare  # noqa: E402
 from lab.program import run_program  # noqa: E402
 from reproduce.ablations import ABLATIONS  # noqa: E402
-from reproduce.cache import folder_of, make_runs, sized  # noqa: E402
+from reproduce.cache import folder_of, make_runs, metrics_of, sized  # noqa: E402
 from reproduce.extraction import POINTS, extract, file_of  # noqa: E402
 from reproduce.guidance import BETAS, sweep_beta  # noqa: E402
 from lab.tables import T_975  # noqa: E402
@@ -161,6 +161,17 @@ def compare(curve, known):
             lines.append(text + ("   outside" if outside else ""))
     return "\n".join(lines)
 
+def labels_of(name, seed):
+    """Lines of text: which share of the newest rollouts' good and bad steps is positive."""
+    experiment = EXPERIMENTS[name]
+    folders = {folder_of(experiment.settings(x, seed)): x for x in experiment.points}
+    lines = []
+    for folder, point in folders.items():
+        x = metrics_of(folder)["labels"][-1]
+        good, bad = (x[f"positive_given_{kind}"] for kind in ("good", "bad"))
+        lines.append(f"positive, {point}: {good:.0%} of the good steps, {bad:.0%} of the bad")
+    return "\n".join(lines)
+
 def draw(name, curve, known, seed):
     """Your points on the band of the reference.  Returns the figure."""
     experiment = EXPERIMENTS[name]
@@ -236,7 +247,9 @@ def run(name, seed, jobs, quick):
         return
     known = reference(name)["curve"]
     print(compare(curve, known))
-    if name == "guidance":
+    if not EXPERIMENTS[name].own_beta:
+        print(labels_of(name, seed))
+    else:
         point = next(iter(EXPERIMENTS[name].points))
         shares = read_json(folder_of(EXPERIMENTS[name].settings(point, seed)), "edges.json")
         found = ", ".join(f"β={beta} {100 * share:.1f} %" for beta, share in shares.items())
