@@ -265,7 +265,7 @@ plt.show()
 # %% [markdown]
 # Left: V knows the puddle, and how near the goal is on the right. Right: at the start (red)
 # it keeps *two* outcomes apart, to go left and slip, or to go right and arrive sooner or
-# later. Their mean, −0.37, is a return that nobody ever had.
+# later. Their mean, which is all that a squared error learns, would be neither.
 #
 # ## 5. Advantage, threshold, word
 #
@@ -536,7 +536,7 @@ plt.show()
 # <details><summary><b>Predict:</b> what does a very large β do?</summary>
 #
 # The steps grow beyond those of any operator, to where the network has seen no data, and the
-# hand falls off the edge. The last figure shows it; [04](04_guidance.ipynb) shows why.
+# hand falls off the edge. The next table shows it; [04](04_guidance.ipynb) shows why.
 # </details>
 #
 # ## 8. Algorithm 1
