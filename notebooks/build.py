@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-LIMIT_S = 600  # of one cell: far above what any takes, so that a loop that never ends is found
+LIMIT_S = 3600  # of one cell: far above what any takes, so that a loop that never ends is found
 METADATA = {
     "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
     "language_info": {"name": "python"},
