@@ -17,7 +17,6 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-import show
 from nbclient import NotebookClient
 from PIL import Image
 
@@ -72,7 +71,9 @@ def smaller(png):
 
 def renew(notebook):
     """Write anew what show.source has shown, as the modules are today.  In place."""
-    sys.path.insert(0, str(HERE.parent))
+    sys.path[:0] = [str(HERE), str(HERE.parent)]
+    import show
+
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             name = output.get("metadata", {}).get("source_of")

@@ -103,7 +103,7 @@ def show():
 @each
 def test_notebook_imports_the_modules_and_copies_nothing(source):
     names = set()
-    for path in [*ROOT.glob("*.py"), *(ROOT / "lab").glob("*.py")]:
+    for path in ROOT.glob("*.py"):
         names |= defined(read(path))
     copied = names & defined(read(source))
     assert not copied, f"defined in a module, not to be defined again: {copied}"
