@@ -211,7 +211,8 @@ plt.show()
 # <details><summary><b>Predict before you run:</b> PPO takes 300 steps on the same data. Which
 # $\epsilon$ of 0.1, 1 and 100 ends best?</summary>
 #
-# 1. With 0.1 it may hardly move; with 100 it runs past the best action and out of the data.
+# That of 1. With 0.1 it may hardly move; with 100 it runs past the best action and out of the
+# data.
 # </details>
 #
 # PPO on the same 300 actions: gradient steps on $\mu$ and $\log \sigma$, no new data.
@@ -427,14 +428,14 @@ plt.show()
 
 # %% [markdown]
 # Both say the same. Guided RECAP and imitation of the positives alone are in front; AWR and
-# RECAP at β = 1 come next, near each other; all are far above imitation of everything, which
-# is above the policy that collected the data. PPO within a trust region stays behind. The
-# paper's "by far" shows against PPO and imitation, not against a good filter.
+# RECAP at β = 1 come next, near each other; all are far above imitation of everything. PPO
+# within a trust region stays behind. The paper's "by far" shows against PPO and imitation,
+# not against a good filter.
 #
-# Two things differ. RECAP at β = 1 is behind AWR here: it reads "positive" in a fifth of its
-# draws only, and 800 steps are few. And PPO without a penalty, a plain policy gradient at a
-# thirtieth of the learning rate, has not got far in 800 steps; in 3,500 it has. At this
-# length the rows compare how fast a method learns as much as how good it is.
+# One thing differs. PPO without a penalty, a plain policy gradient at a thirtieth of the
+# learning rate, has not got far in 800 steps; in 3,500 it has. At this length the rows
+# compare how fast a method learns as much as how good it is, and one seed moves a row by a
+# fifth.
 #
 # What is *not* shown is as important. The paper's tasks are not ours, its AWR and PPO are one
 # setting each, and it does not try positives only. `python -m reproduce map` asks at nine
