@@ -1,6 +1,7 @@
 """ALOHA in MuJoCo (examples/aloha.py): RECAP beside imitation of the same data, at equal steps.
 
-Not in the paper.  The question: how much of the gain over a short SFT is more steps, or more data?
+Not in the paper.  The questions: how much of the gain over a short SFT is more steps, or more data?
+Has RECAP, for which a fifth of the draws are positive, seen the positives often enough?
 """
 import copy
 from functools import partial
@@ -17,29 +18,40 @@ from value import predict_values
 
 TASK = "examples/aloha.py:TRANSFER_CUBE"
 IMITATION = ("SFT, as many steps", "all data, all positive", "positives only")
+LONGER = 4  # times the steps of RECAP's fine-tuning, for two rows more
 SIZE = dict(
     task=TASK, iterations=1, demonstrations=150, autonomous=120, corrected=40,
     evaluation_episodes=300, pretraining_steps=4000, sft_steps=700, policy_steps=2500,
 )  # fmt: skip
 
-def imitate(run):
-    """The rows of IMITATION, from π_pre like RECAP, on the data and labels of its last iteration.
+def others(run):
+    """The other rows, from π_pre like RECAP, on the data and labels of its last iteration.
 
-    run: finished.  As many steps as RECAP's.  Each leaves eval_NAME_beta1.json in its folder.
+    run: finished.  Each row leaves eval_NAME_betaB.json in its folder.
     """
     s = run.settings
     D = data_of(run.out, s.iterations)
     values = predict_values(network_of(run.out, f"V_{s.iterations}"), D)
-    positive = np.concatenate(label(values, D, s, s.iterations))  # (M,)
+    I = label(values, D, s, s.iterations)
+    positive = np.concatenate(I)  # (M,)
     D_0 = load_dataset(run.path("D_0.npz"))
-    data = zip(IMITATION, ((D_0, None), (D, None), (D, positive)), strict=True)
     pi_pre = network_of(run.out, "pi_pre")
+
+    def train(name, episodes, I, times=1, drawn=None):
+        make = partial(train_policy, drawn=drawn)
+        n_steps = times * s.policy_steps
+        return run.keep(f"imitation_{name}", make, copy.deepcopy(pi_pre), episodes, I, s, n_steps)
+
+    data = zip(IMITATION, ((D_0, None), (D, None), (D, positive)), strict=True)
     for name, (episodes, drawn) in data:
-        train = partial(train_policy, drawn=drawn)
-        begin = copy.deepcopy(pi_pre)
-        I = all_positive(episodes)
-        pi = run.keep(f"imitation_{file_of(name)}", train, begin, episodes, I, s, s.policy_steps)
-        run.evaluate(file_of(name), pi)
+        name = file_of(name)
+        run.evaluate(name, train(name, episodes, all_positive(episodes), drawn=drawn))
+    # More steps: for RECAP, and for the imitation that is the best.
+    pi = train("positives_longer", D, all_positive(D), LONGER, positive)
+    run.evaluate("positives_longer", pi)
+    pi = train("recap_longer", D, I, LONGER)
+    for beta in (1.0, s.beta):
+        run.evaluate("recap_longer", pi, beta)
 
 def file_of(name):
     """What a row is called in a run's folder."""
@@ -48,12 +60,16 @@ def file_of(name):
 def aloha(o):
     """One table: RECAP after each iteration, and imitation of the same data in as many steps."""
     group = [Settings(seed=seed, **sized(SIZE, o.quick)) for seed in o.seeds]
-    folders = make_runs(group, o.jobs, imitate)
+    folders = make_runs(group, o.jobs, others)
     s = group[0]
     rows = rows_of(folders, [("demonstrations", None), ("offline_rl_sft", 1.0)])
     rows |= {name: row_of(folders, file_of(name)) for name in IMITATION}
     for k in range(1, s.iterations + 1):
         rows |= rows_of(folders, [(f"recap_{k}", 1.0), (f"recap_{k}", s.beta)])
+    rows[f"positives only, {LONGER} x the steps"] = row_of(folders, "positives_longer")
+    for beta in (1.0, s.beta):
+        name = f"recap β={beta:g}, {LONGER} x the steps"
+        rows[name] = row_of(folders, "recap_longer", beta)
     print(o.header(s.evaluation_episodes))
     print(table(rows, base="all data, all positive"))
     o.keep("aloha", rows)
