@@ -14,8 +14,11 @@
 
 # %%
 import sys
+from pathlib import Path
 
-sys.path.insert(0, "..")
+# The folder above this one; Jupyter has no __file__, and starts in this one.
+ROOT = Path(globals().get("__file__", "notebook")).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
 from dataclasses import replace
 

@@ -17,7 +17,11 @@
 
 # %%
 import sys
-sys.path.insert(0, "..")
+from pathlib import Path
+
+# The folder above this one; Jupyter has no __file__, and starts in this one.
+ROOT = Path(globals().get("__file__", "notebook")).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
 import time
 

@@ -59,6 +59,16 @@ def test_nine_walkthroughs_and_no_stray_notebook():
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert notebooks == {s.stem for s in SOURCES}
 
+@each
+@pytest.mark.parametrize("started", ["as a program", "in Jupyter"])
+def test_a_source_finds_the_modules(source, started, tmp_path, monkeypatch):
+    """As a program from any folder; Jupyter starts in the notebooks' own, and has no __file__."""
+    monkeypatch.chdir(tmp_path if started == "as a program" else source.parent)
+    monkeypatch.setattr(sys, "path", [])
+    begin = re.search(r"^import sys\n.*?^sys\.path.*?$", read(source), re.M | re.S)[0]
+    exec(begin, {"__file__": str(source)} if started == "as a program" else {})
+    assert sys.path == [str(ROOT)]
+
 # ---------------------------------------------------------------- the .ipynb
 
 @each
