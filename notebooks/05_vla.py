@@ -17,8 +17,7 @@ import sys
 from pathlib import Path
 
 # The folder above this one; Jupyter has no __file__, and starts in this one.
-ROOT = Path(globals().get("__file__", "notebook")).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))
 
 from dataclasses import replace
 

@@ -20,8 +20,7 @@ import sys
 from pathlib import Path
 
 # The folder above this one; Jupyter has no __file__, and starts in this one.
-ROOT = Path(globals().get("__file__", "notebook")).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(globals().get("__file__", "notebook")).resolve().parents[1]))
 import copy
 import json
 from dataclasses import replace
@@ -399,7 +398,7 @@ for beta in (1.0, s.beta):
 # steps in the place of 800.
 
 # %%
-with open(ROOT / "results/fig11.json", encoding="utf-8") as file:
+with open(Path(sys.path[0]) / "results/fig11.json", encoding="utf-8") as file:
     fig11 = json.load(file)["rows"]
 names = {
     "guided RECAP": "recap_{k} β=2",
