@@ -12,11 +12,12 @@ def workers(jobs):
 
     After an error, or Ctrl-C, nothing more is begun, and what runs is ended, not waited for.
     """
+    others = multiprocessing.active_children()  # of this process, too, and none of our business
     pool = ProcessPoolExecutor(jobs, initializer=begin)
     try:
         yield pool
     except BaseException:
-        mine = multiprocessing.active_children()
+        mine = [child for child in multiprocessing.active_children() if child not in others]
         pool.shutdown(wait=False, cancel_futures=True)
         for process in mine:
             process.terminate()

@@ -1,4 +1,5 @@
 """lab/workers.py: processes end with the one that started them, however it ends."""
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -90,6 +91,19 @@ def test_an_error_of_a_worker_is_raised_and_the_others_are_ended():
         with workers(2) as pool:
             list(pool.map(divide_or_sleep, [0, 30, 30, 30]))
     assert time.monotonic() - begun < 15
+
+def test_other_children_of_the_process_live_on():
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(30,))
+    other.start()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            with workers(1) as pool:
+                pool.submit(divide_or_sleep, 0).result()
+        other.join(0.5)
+        assert other.is_alive()
+    finally:
+        other.kill()
+        other.join()
 
 def divide_or_sleep(n):
     time.sleep(n)
