@@ -59,7 +59,7 @@ def advantages(returns: np.ndarray, values: np.ndarray, n: int | None = None) ->
     """App. F: A(o_t, a_t) = Σ_{t'=t}^{t+N-1} r_{t'} + V(o_{t+N}) - V(o_t), for one episode.
 
     returns: R_t, float (T,).  values: V(o_t), float (T,), normalised as the returns are.
-    n: N, in steps; None is N = T (pre-training).
+    n: N, in steps; None is N = T (pre-training).  Past the end: all rewards, and no V(o_{t+N}).
     Returns float (T,).
     """
     returns = np.asarray(returns, float)  # (T,)

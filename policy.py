@@ -379,8 +379,8 @@ def sample_actions(
     """a_{t:t+H} ~ π̂ of Eqs. 2 and 12: joint targets and gripper openings, (B, H, action_dim).
 
     observation, prompt, subtask: as `VLA.hidden_states`.  steps: of Euler.
-    indicator: True or False, or None for the unconditional policy (β = 1).
-    beta: β >= 0, else a ValueError; 1 is the conditional policy, 0 the unconditional, 2 sharpens.
+    indicator: True, False, or None for the unconditional policy: with β = 1, else a ValueError.
+    beta: finite, β >= 0, or a ValueError; 1 is the conditional policy, 0 the unconditional.
     omega: the noise, (B, H, action_dim); None: it is drawn.
     frozen: (B, known, action_dim), actions that are decided already (real-time chunking): the
     chunk begins with them, and the rest is made to fit.

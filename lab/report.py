@@ -163,8 +163,8 @@ class Report:
         rows = []
         last = f"D_{self.settings.iterations}"
         for name, about in (
-            ("D_0", "demonstrations of the task"), ("before", "policy after demonstrations alone"),
-            ("after", f"policy after RECAP, β = {self.settings.beta:g}"),
+            ("D_0", "operators of the task's demonstrations"), ("before", "π⁰ (offline RL + SFT)"),
+            ("after", f"the last π (RECAP, β = {self.settings.beta:g})"),
         ):  # fmt: skip
             if self.have([f"{name}.npz"]) and (name != "D_0" or self.have([f"{last}.npz"])):
                 episodes = load_dataset(self.path(f"{name}.npz"))
@@ -197,8 +197,8 @@ def time_spent(episodes, joints):
 # ---------------------------------------------------------------- which episodes
 
 def kind_of(e):
-    """Corrected ones are of their own kind, however they ended."""
-    if e.source == "corrected":
+    """Corrected ones are of their own kind, however they ended; the operator may only watch."""
+    if e.intervention.any() and e.source == "corrected":
         return "corrected"
     return "success" if e.success else "failure"
 

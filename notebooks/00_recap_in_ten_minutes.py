@@ -310,9 +310,10 @@ same(my_threshold(A, 0.3), labels.threshold(A, 0.3))
 same(my_indicators(A, 0.0, correction), labels.indicators(A, 0.0, correction))
 
 # %% [markdown]
-# For a dataset: pre-training looks to the end of the episode ($N = T$) and calls 30 %
-# positive, later rounds look $N = 3$ steps ahead and call 40 % of the newest *autonomous*
-# steps positive (App. F). Each task has its own $\epsilon_\ell$.
+# For a dataset (App. F): pre-training looks to the end of the episode ($N = T$) and calls
+# 30 % positive. Later rounds look $N = 3$ steps ahead (the paper: 50) and call 20 % of the
+# newest *autonomous* steps positive (the paper: 40 %, of t-shirts 10 %). Each task has its
+# own $\epsilon_\ell$.
 
 # %%
 N = 3
@@ -619,10 +620,12 @@ assert guided_rows[-1][3] > after[3] and rows[-1][2] < 0.1  # β = 2; β = 64
 
 # %% [markdown]
 # $\pi_\text{pre}$, told "positive", goes right. Line 5 calls every step positive, those to
-# the left, too, so $\pi^0$ has both ways again and slips often. That is imitation of good
-# demonstrations. From then on the tries of the policy itself teach it: first the left
-# way goes, then the slow steps. Guidance adds speed, until the steps grow too long: by
-# $\beta$ = 16 a good part of the hands falls off the edge, by 64 all of them.
+# the left, too, so $\pi^0$ has both ways again and slips often. That is this toy's doing:
+# half of its better operators go left. In the paper SFT is a good start (Sec. VI-B).
+#
+# From then on the tries of the policy itself teach it: first the left way goes, then the
+# slow steps. Guidance adds speed, until the steps grow too long: by $\beta$ = 16 a good
+# part of the hands falls off the edge, by 64 all of them.
 #
 # ## 9. What the real thing has more of
 #
@@ -642,7 +645,7 @@ assert guided_rows[-1][3] > after[3] and rows[-1][2] < 0.1  # β = 2; β = 64
 #
 # - Sec. 8: `pi = train_pi(copy.deepcopy(pi_pre), D, I)` to `pi =
 #   train_pi(copy.deepcopy(pi_pre), D, [np.ones(len(e), bool) for e in D])`: every step is
-#   called positive. The same data and steps, and the last assertion fails: it is the word
+#   called positive. The same data and steps, and an assertion at the end fails: it is the word
 #   that improves the policy, not the data alone.
 # - Sec. 3: `r[-1] = 0 if success else -c_fail` to `r[-1] = 0 if success else -1`: a failure
 #   costs one step. The comparison with `labels.rewards` fails at once.

@@ -90,9 +90,14 @@ def test_a_run_that_is_not_over_has_a_report_of_what_there_is(tiny, tmp_path):
 
 def test_episodes_are_chosen_evenly_by_length_and_pairs_by_how_common_they_are():
     lengths = [9, 3, 7, 5, 4]
-    D = [episode(T) for T in lengths] + [episode(8, success=False), episode(6, source="corrected")]
+    D = [episode(T) for T in lengths] + [episode(8, success=False)]
+    corrected = np.arange(6) == 2
+    D.append(episode(6, source="corrected", intervention=corrected))
     # Of the successes 3 4 5 7 9 the second and the fourth; all of the others.
     assert report.choose(D) == [2, 4, 5, 6]
+    # An operator who only watched corrected nothing.
+    watched = episode(6, success=False, source="corrected")
+    assert report.kind_of(watched) == "failure" and report.kind_of(D[6]) == "corrected"
     before = [episode(5, success=False) for _ in range(4)] + [episode(9)]
     after = [episode(T, success=True) for T in (3, 8, 6)] + [episode(7, success=False), episode(4)]
     # (fails, succeeds) thrice: 3, 6, 8 steps; then the other kinds, once each.

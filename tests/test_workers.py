@@ -13,7 +13,8 @@ from lab.workers import workers
 
 # Two workers that take a minute, and two more that wait; the pids of all that began are noted.
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run behind a shell
 sys.path.insert(0, sys.argv[1])
 from lab.program import run_program
 from lab.workers import workers

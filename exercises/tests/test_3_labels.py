@@ -105,7 +105,8 @@ def test_every_task_has_its_own_threshold():
         close((own > epsilon[task]).mean(), P.POSITIVE_PRETRAINING, hint, 2 / (15 * T))
 
 def test_pretraining_looks_to_the_end_and_fine_tuning_n_steps_ahead():
-    e = episode()
+    e = episode(source="demonstration", iteration=0)  # what pre-training has
+    rollout = episode()
     N = P.LOOKAHEAD
     s = Settings(
         positive=P.POSITIVE, positive_pretraining=P.POSITIVE_PRETRAINING, lookahead=N
@@ -113,9 +114,9 @@ def test_pretraining_looks_to_the_end_and_fine_tuning_n_steps_ahead():
     V = made_up([e])[0]
     R = -np.arange(T)[::-1] / (4 * T)
     later = np.append(V[N:] - R[N:], np.zeros(N))  # V(o_t+N) - R_t+N, nothing past the end
-    cases = ((0, R - V, P.POSITIVE_PRETRAINING), (1, R - V + later, P.POSITIVE))
-    for iteration, A, fraction in cases:
-        positive = labels.label([V], [e], s, iteration)[0]
+    cases = ((0, e, R - V, P.POSITIVE_PRETRAINING), (1, rollout, R - V + later, P.POSITIVE))
+    for iteration, own, A, fraction in cases:
+        positive = labels.label([V], [own], s, iteration)[0]
         rank = np.argsort(np.argsort(A))
         hint = f"iteration {iteration}: N = T in pre-training (0), s.lookahead later; and"
         hint += " s.positive_pretraining or s.positive_for(task)"
