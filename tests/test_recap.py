@@ -384,6 +384,23 @@ def test_large_gradients_are_clipped_before_they_reach_adam():
     assert path(1000.0) == pytest.approx(path(1.0), rel=1e-5)
     assert abs(path(0.1) - path(1.0)) > 1e-4  # smaller ones stay what they are
 
+def test_steps_are_adamw_by_its_formula():
+    """Moments with 0.9 and 0.98, without their bias; gradients are too small to be clipped."""
+    n, peak = 12, 0.01
+    gradients = 0.5 * np.random.default_rng(0).normal(size=n).clip(-1, 1)
+    network = torch.nn.Linear(1, 1, bias=False).double()
+    w = network.weight.item()
+    drawn = iter(gradients)
+    recap.optimise(network, lambda: next(drawn) * network.weight.sum(), n, peak, "policy")
+    m = v = 0.0
+    for i, g in enumerate(gradients):
+        rate = peak * min((i + 1) / 2, 1) * 0.5 * (1 + math.cos(math.pi * i / n))
+        m = 0.9 * m + 0.1 * g
+        v = 0.98 * v + 0.02 * g**2
+        step = m / (1 - 0.9 ** (i + 1)) / (math.sqrt(v / (1 - 0.98 ** (i + 1))) + 1e-8)
+        w = w * (1 - rate * 0.01) - rate * step
+    assert network.weight.item() == pytest.approx(w, rel=1e-9)
+
 def test_a_diverging_training_stops():
     """It is noticed where the numbers are read: every 2,000 / 40 steps."""
     network = torch.nn.Linear(1, 1)
