@@ -18,7 +18,7 @@ from value import predict_values
 
 TASK = "examples/aloha.py:TRANSFER_CUBE"
 IMITATION = ("SFT, as many steps", "all data, all positive", "positives only")
-LONGER = 4  # times the steps of RECAP's fine-tuning, for two rows more
+LONGER = 4  # times the steps of RECAP's fine-tuning, in the last three rows
 SIZE = dict(
     task=TASK, iterations=1, demonstrations=150, autonomous=120, corrected=40,
     evaluation_episodes=300, pretraining_steps=4000, sft_steps=700, policy_steps=2500,
