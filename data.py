@@ -279,6 +279,25 @@ def stack_steps(episodes, interface, device="cpu", horizon=None):
     steps["subtask"] = np.concatenate(subtasks)
     return {name: torch.as_tensor(x, device=device) for name, x in steps.items()}
 
+def balanced_draw(positive, share, n, g):
+    """An endless draw of steps of which a share is positive.
+
+    positive: bool (M,).  share: in (0, 1).  n: steps in a batch.  g: a torch generator.
+    Returns a callable without arguments that returns indices (n,), or None where all steps are of
+    one kind: there is nothing to balance.
+    """
+    positives = torch.as_tensor(positive).nonzero()[:, 0]
+    negatives = torch.as_tensor(~positive).nonzero()[:, 0]
+    if len(positives) == 0 or len(negatives) == 0:
+        return None
+
+    def draw():
+        of_positives = positives[torch.randint(len(positives), (n,), generator=g)]
+        of_negatives = negatives[torch.randint(len(negatives), (n,), generator=g)]
+        return torch.where(torch.rand(n, generator=g) < share, of_positives, of_negatives)
+
+    return draw
+
 def draw_prompts(batch, metadata_dropout, g):
     """Put s into the prompts of a batch, ids, except where it is dropped (Sec. V-A)."""
     kept = torch.rand(len(batch["prompt"]), generator=g) >= metadata_dropout  # (B,)

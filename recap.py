@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 
 from collection import collect_iteration, demonstrations, task_demonstrations
-from data import UserError, draw_prompts, generator, stack_steps, web_batches
+from data import UserError, balanced_draw, draw_prompts, generator, stack_steps, web_batches
 from labels import all_positive, episode_returns, label
 # What recap.returns, recap.Settings and others are expected to be, too.
 from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401
@@ -150,8 +150,9 @@ def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None, 
     policy.to(s.device)
     interface = policy.config.interface
     steps = stack_steps(D, interface, s.device, policy.config.horizon)
-    rate = s.fine_tuning_rate if policy.fitted else s.learning_rate
-    if not policy.fitted:
+    pretraining = not policy.fitted
+    rate = s.learning_rate if pretraining else s.fine_tuning_rate
+    if pretraining:
         if len(steps["actions"]) < 2:
             raise UserError("actions: 1 step in all, expected two or more (they have no spread)")
         # Pre-training measures the normaliser of the actions, once and for all.
@@ -167,15 +168,21 @@ def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None, 
         raise ValueError(f"drawn: none of {M} steps, expected at least one to train on")
     dropout = 1.0 if I is None else s.dropout
     g = generator(s.seed, f"policy {M}")
+    balanced = None  # s.balance: an α of Eq. 3 for either side of I_t
+    if s.balance and not pretraining:
+        balanced = balanced_draw(positive[kept], s.balance, s.batch, g)
     draw_questions = web_batches(s, interface, s.batch, "web policy")
 
     def draw_loss():
         index = kept[torch.randint(len(kept), (s.batch,), generator=g)]  # (B,)
+        # The indicator is left out on positives and negatives alike: what remains is π_ref.
+        omit = torch.rand(s.batch, generator=g) < dropout  # (B,)
+        if balanced is not None:
+            index = torch.where(omit, index, kept[balanced()])
         batch = {name: x[index] for name, x in steps.items()}
+        batch["omit"] = omit.to(s.device)
         if s.metadata:
             draw_prompts(batch, s.metadata_dropout, g)
-        # The indicator is left out on positives and negatives alike: what remains is π_ref.
-        batch["omit"] = (torch.rand(s.batch, generator=g) < dropout).to(s.device)
         # Several draws of (ω, η) share one pass of the backbone.
         chunks = batch["chunk"][:, None].expand(-1, s.draws, -1, -1)
         omega, eta = draw_noise(chunks, g)  # (B, n_draws, H, action_dim), (B, n_draws)

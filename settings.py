@@ -75,6 +75,9 @@ class Settings:
     value_on_corrections: bool = labels_(True, "V learns from corrected episodes, too", paper="yes")
 
     dropout: float = training_(0.3, "how often the indicator is left out in training", paper="0.3")
+    balance: float = training_(
+        0.0, "share of positives where the indicator is shown, in fine-tuning; 0: that of the data"
+    )
     batch: int = training_(32, "steps per batch of the policy")
     draws: int = training_(4, "draws of (ω, η) per step of the batch")
     learning_rate: float = training_(3e-3, "of π_pre, peak of a cosine")
@@ -202,6 +205,7 @@ def check_settings(s):
     check("evaluation_metadata", len(s.evaluation_metadata.split()) <= 2, "two words at most")
     unknown = "nothing without --metadata: no network would know the words"
     check("evaluation_metadata", s.metadata or not s.evaluation_metadata, unknown)
+    check("balance", 0 <= s.balance < 1, "a number in [0, 1)")
     check("metadata_dropout", 0 <= s.metadata_dropout <= 1, "a number in [0, 1]")
     check("web", 0 <= s.web <= 4, "a number in [0, 4]")
     toy = s.target.name in sim_tasks.TASKS

@@ -1,9 +1,11 @@
 """ALOHA in MuJoCo (examples/aloha.py): RECAP beside imitation of the same data, at equal steps.
 
 Not in the paper.  The questions: how much of the gain over a short SFT is more steps, or more data?
-Has RECAP, for which a fifth of the draws are positive, seen the positives often enough?
+Has RECAP, for which a fifth of the draws are positive, seen the positives often enough?  So there
+are rows with four times the steps, and rows in which half of the draws are positive.
 """
 import copy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,7 +20,11 @@ from value import predict_values
 
 TASK = "examples/aloha.py:TRANSFER_CUBE"
 IMITATION = ("SFT, as many steps", "all data, all positive", "positives only")
-LONGER = 4  # times the steps of RECAP's fine-tuning, in the last three rows
+LONGER = 4  # times the steps of RECAP's fine-tuning, in the rows of MORE
+BALANCE = 0.5  # of the draws that show the indicator are positive, in the rows that say so
+# A row: its name in a run's folder, how many times the steps, balance.
+MORE = (("recap_balanced", 1, BALANCE), ("recap_longer", LONGER, 0.0))
+MORE += (("recap_balanced_longer", LONGER, BALANCE),)
 SIZE = dict(
     task=TASK, iterations=1, demonstrations=150, autonomous=120, corrected=40,
     evaluation_episodes=300, pretraining_steps=4000, sft_steps=700, policy_steps=2500,
@@ -37,21 +43,23 @@ def others(run):
     D_0 = load_dataset(run.path("D_0.npz"))
     pi_pre = network_of(run.out, "pi_pre")
 
-    def train(name, episodes, I, times=1, drawn=None):
+    def train(name, episodes, I, times=1, drawn=None, balance=0.0):
         make = partial(train_policy, drawn=drawn)
         n_steps = times * s.policy_steps
-        return run.keep(f"imitation_{name}", make, copy.deepcopy(pi_pre), episodes, I, s, n_steps)
+        own = replace(s, balance=balance)
+        return run.keep(f"imitation_{name}", make, copy.deepcopy(pi_pre), episodes, I, own, n_steps)
 
     data = zip(IMITATION, ((D_0, None), (D, None), (D, positive)), strict=True)
     for name, (episodes, drawn) in data:
         name = file_of(name)
         run.evaluate(name, train(name, episodes, all_positive(episodes), drawn=drawn))
-    # More steps: for RECAP, and for the imitation that is the best.
+    # More steps, or more positives: for RECAP, and for the imitation that is the best.
     pi = train("positives_longer", D, all_positive(D), LONGER, positive)
     run.evaluate("positives_longer", pi)
-    pi = train("recap_longer", D, I, LONGER)
-    for beta in (1.0, s.beta):
-        run.evaluate("recap_longer", pi, beta)
+    for name, times, balance in MORE:
+        pi = train(name, D, I, times, balance=balance)
+        for beta in (1.0, s.beta):
+            run.evaluate(name, pi, beta)
 
 def file_of(name):
     """What a row is called in a run's folder."""
@@ -67,9 +75,11 @@ def aloha(o):
     for k in range(1, s.iterations + 1):
         rows |= rows_of(folders, [(f"recap_{k}", 1.0), (f"recap_{k}", s.beta)])
     rows[f"positives only, {LONGER} x the steps"] = row_of(folders, "positives_longer")
-    for beta in (1.0, s.beta):
-        name = f"recap β={beta:g}, {LONGER} x the steps"
-        rows[name] = row_of(folders, "recap_longer", beta)
+    for name, times, balance in MORE:
+        words = ", half of the draws positive" if balance else ""
+        words += f", {times} x the steps" if times > 1 else ""
+        for beta in (1.0, s.beta):
+            rows[f"recap β={beta:g}{words}"] = row_of(folders, name, beta)
     print(o.header(s.evaluation_episodes))
     print(table(rows, base="all data, all positive"))
     o.keep("aloha", rows)

@@ -57,8 +57,8 @@ EQUIVALENT = {
         "an odd number of names has its grippers elsewhere, and is refused for that",
     "labels.advantages: if n is not None and n < len(A): -> if n is not None and (n <= len(A)):":
         "for n = T both slices are empty",
-    'recap.train_policy: batch["omit"] = (torch.rand(s.batch, generator=g) < dropout).to(s.device) '
-    '-> batch["omit"] = ((torch.rand(s.batch, generator=g) <= dropout)).to(s.device)':
+    "recap.train_policy: omit = torch.rand(s.batch, generator=g) < dropout  # (B,) -> "
+    "omit = (torch.rand(s.batch, generator=g) <= dropout)  # (B,)":
         "a random number is never exactly the dropout",
     "sim_tasks.arms.World.step: motion += self.noise[np.arange(self.n), np.minimum(self.t, "
     "self.spec.max_steps - 1)] -> motion -= self.noise[np.arange(self.n), np.minimum(self.t, "
@@ -234,6 +234,8 @@ def begin(mutant, files):
 
     Its status: 0 if no test notices.
     """
+    if mutant is not None and mutant.module in sys.modules:
+        raise RuntimeError(f"{mutant.module}: imported already, so the change would be for nothing")
     child = os.fork()
     if child:
         return child
@@ -310,6 +312,9 @@ def main(arguments=None):
     mutants = [mutant for mutant in mutants if mutant.name not in EQUIVALENT]
     if args.sample is not None:
         mutants = sample(mutants, args.sample, args.seed)
+    if not all_pass({mutant.module for mutant in mutants}):
+        print("the tests do not pass on the code as it is", file=sys.stderr)
+        return 2
     alive = survivors(mutants, args.jobs)
     print(f"\n{len(mutants) - len(alive)} of {len(mutants)} caught; survivors:")
     for mutant in alive:

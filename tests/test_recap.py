@@ -14,7 +14,7 @@ import torch
 import collection
 import data as data_module
 import recap
-from data import UserError, generator, web_batches
+from data import UserError, balanced_draw, generator, web_batches
 from helpers import (
     PROMPT_LENGTH,
     SMALL_VALUE,
@@ -69,6 +69,31 @@ def test_the_indicator_is_omitted_30_percent_of_the_time_positive_or_negative():
         # Four standard errors.
         assert abs(omitted.mean() - 0.3) < 4 * (0.21 / len(omitted)) ** 0.5
     assert spy_training(I=None)["omit"].all()
+
+def test_a_balanced_draw_is_of_the_steps_that_show_the_indicator_in_fine_tuning():
+    D = [episode(40, seed=i) for i in range(5)]
+    I = [np.arange(40) % 4 == 0] * 5
+    s = Settings(batch=64, balance=0.6)
+    for fitted, expected in ((True, 0.6), (False, 0.25)):  # pre-training stays as the data are
+        policy = toy_policy()
+        policy.fitted.fill_(fitted)
+        loss, seen = recorder()
+        train_policy(policy, D, I, s, 60, loss=loss)
+        seen = {name: torch.cat([batch[name] for batch in seen]) for name in ("omit", "positive")}
+        for omit, share in ((False, expected), (True, 0.25)):
+            positive = seen["positive"][seen["omit"] == omit].float()
+            assert abs(positive.mean() - share) < 4 * (0.25 / len(positive)) ** 0.5
+        assert abs(seen["omit"].float().mean() - 0.3) < 4 * (0.21 / 3840) ** 0.5
+    # Each step is drawn as often as others of its kind.
+    count = torch.bincount(balanced_draw(I[0], 0.6, 100_000, generator(0, "x"))(), minlength=40)
+    expected = torch.where(torch.as_tensor(I[0]), 60_000 / 10, 40_000 / 30)
+    assert ((count - expected).abs() < 5 * expected.sqrt()).all()
+    # Of the steps that may be drawn only; where all are positive nothing is to be balanced.
+    kept = np.arange(200) % 8 < 5
+    loss, seen = recorder()
+    train_policy(policy, D, I, s, 9, loss=loss, columns={"kept": kept}, drawn=kept)
+    assert all(batch["kept"].all() for batch in seen)
+    assert balanced_draw(np.ones(4, bool), 0.5, 8, generator(0, "x")) is None
 
 def test_the_dropout_is_drawn_from_the_seed_of_the_run_and_nothing_else():
     """The stream "policy M" as documented: index, omit, ω, η; the global generator has no part."""
@@ -688,6 +713,7 @@ KNOBS = {
     "force_corrections": (False, "pi_1", dict(positive=0.05, policy_steps=20)),
     "restart": ("last", "pi_1"),
     "policy_steps": (4, "pi_1"),
+    "balance": (0.5, "pi_1"),
     "value_on_corrections": (False, "V_1"),
     "value_steps": (3, "V_0 V_1"),
     "positive_pretraining": (0.6, "pi_pre"),

@@ -54,6 +54,7 @@ def test_runs_share_a_file_only_if_they_agree_in_what_it_depends_on():
         "iterations", "beta", "supervised", "evaluation_metadata", "pretraining_tasks",
         "evaluation_episodes", "lookahead", "positive", "force_corrections",
         "value_on_corrections", "policy_steps", "restart",
+        "balance",
     }  # fmt: skip
 
 

@@ -170,9 +170,8 @@ BUGS = {
     13: Bug(
         "the indicator is dropped on positives only", "recap",
         [(
-            '        batch["omit"] = (torch.rand(s.batch, generator=g) < dropout).to(s.device)',
-            '        batch["omit"] = (torch.rand(s.batch, generator=g) < dropout).to(s.device)\n'
-            '        batch["omit"] &= batch["positive"]',
+            '        batch["omit"] = omit.to(s.device)',
+            '        batch["omit"] = omit.to(s.device) & batch["positive"]',
         )],
         "The unconditional branch learns good actions only, so it is not π_ref: f_c - f_u is next "
         "to nothing, and guidance does little for any β.  The loss and β = 1 are fine.",
