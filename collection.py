@@ -8,6 +8,7 @@
     π as it acts                  Actor
 
 `demonstrate`, `roll_out` and `coach` play one loop, `control.play`: observe, act, step.
+Ranks of torchrun, if any, share out its seeds (`ranks.dealt`).
 Letters in shapes: n copies of a world side by side, n_live of them not over yet.
 Deviations (docs/DEVIATIONS.md): 16, 18, 19, 20, 25.
 """
@@ -17,6 +18,7 @@ import torch
 from control import play
 from data import episode_seeds, generator, perceive
 from policy import predict_subtask, sample_actions
+from ranks import dealt
 from sim_tasks import find_task
 from sim_tasks.arms import BODIES, STATIC
 
@@ -49,11 +51,9 @@ def collect_iteration(s, policy, k):
     task = s.target
     episodes = []
     for item, seeds in by_item(task, episode_seeds(s.seed, f"autonomous {k}", s.autonomous)):
-        purpose = item or "rollout"
-        episodes += roll_out(s, task, seeds, policy, iteration=k, item=item, purpose=purpose)
+        episodes += roll_out(s, task, seeds, policy, iteration=k, item=item)
     for item, seeds in by_item(task, episode_seeds(s.seed, f"corrected {k}", s.corrected)):
-        purpose = item or "rollout"
-        episodes += coach(s, task, seeds, policy, iteration=k, item=item, purpose=purpose)
+        episodes += coach(s, task, seeds, policy, iteration=k, item=item)
     return episodes
 
 def by_item(task, seeds):
@@ -68,6 +68,7 @@ def by_item(task, seeds):
 
 # ---------------------------------------------------------------- three ways to act
 
+@dealt
 def demonstrate(task, seeds, skill, body=None, item=None):
     """One episode per seed by a scripted operator.
 
@@ -83,35 +84,37 @@ def demonstrate(task, seeds, skill, body=None, item=None):
 
     return play(world, act, 1, source="demonstration", metadata=operator.metadata())
 
+@dealt
 def roll_out(
-    s, task, seeds, policy, beta=1.0, indicator=True, iteration=0, item=None, metadata="",
-    purpose="rollout",
+    s, task, seeds, policy, beta=1.0, indicator=True, iteration=0, item=None, metadata=""
 ):  # fmt: skip
     """One autonomous episode per seed.
 
     s: the settings.  policy: a `policy.VLA`.  beta, indicator: as `policy.sample_actions`.
     iteration: k of the data, which π^{k-1} collects.  task, item: as `demonstrate`.
     metadata: s in words, to put into the policy's prompt.
-    purpose: names the stream of the noise ω.
     """
     world = task.world(seeds, item=item)
     prompts = [f"{prompt} {metadata}" for prompt in world.prompts()]
-    g = generator(s.seed, f"{purpose} {iteration} False {len(seeds)} {beta}")
-    actor = Actor(s, prompts, policy, beta, indicator, g)
+    actor = Actor(s, prompts, policy, beta, indicator, noise_of(seeds))
     said = [metadata] * len(seeds)
     return play(world, actor, s.execute, source="autonomous", iteration=iteration, metadata=said)
 
-def coach(s, task, seeds, policy, iteration, item=None, purpose="rollout"):
+@dealt
+def coach(s, task, seeds, policy, iteration, item=None):
     """One episode per seed in which an expert takes over, and hands back (Sec. V-D).
 
     When is the business of the task's coach.  Both the expert's steps and the policy's are kept;
     `Episode.intervention` tells them apart.  Arguments as `roll_out`.
     """
     world = task.world(seeds, item=item)
-    g = generator(s.seed, f"{purpose} {iteration} True {len(seeds)} 1.0")
-    actor = Actor(s, list(world.prompts()), policy, g=g)
+    actor = Actor(s, list(world.prompts()), policy, noise=noise_of(seeds))
     expert = task.coach(world, seeds)
     return play(world, actor, s.execute, expert, source="corrected", iteration=iteration)
+
+def noise_of(seeds):
+    """Generators of the noise ω, one an episode: it does not depend on what is played beside."""
+    return [generator(seed, "noise") for seed in seeds]
 
 # ---------------------------------------------------------------- π as it acts
 
@@ -120,15 +123,15 @@ class Actor:
 
     It keeps ℓ̂ of each copy and predicts it anew every s.subtask_every chunks only (Sec. V-A).
     s: the settings.  prompts: n texts, ℓ_t and metadata.  beta, indicator: as `sample_actions`.
-    g: the generator of the noise ω; None: the global one.
+    noise: generators of ω, one a copy; None: the global one for all.
     """
 
-    def __init__(self, s, prompts, policy, beta=1.0, indicator=True, g=None):
+    def __init__(self, s, prompts, policy, beta=1.0, indicator=True, noise=None):
         self.s = s
         self.policy = policy
         self.beta = beta
         self.indicator = indicator
-        self.g = g
+        self.noise = noise or [None] * len(prompts)
         self.device = next(policy.parameters()).device
         self.interface = policy.config.interface
         ids = [self.interface.encode(text, self.interface.prompt_length) for text in prompts]
@@ -157,16 +160,15 @@ class Actor:
         if self.calls % self.s.subtask_every == 0:
             self.subtask[rows] = predict_subtask(policy, seen, self.prompt[rows])
         self.calls += 1
-        # ω is drawn for all, so that a copy's noise does not depend on which others are over.
-        n = len(live)
-        omega = torch.randn(n, *policy.mean.shape, generator=self.g)  # (n, H, action_dim)
+        own = [self.noise[i] for i in np.flatnonzero(live)]
+        omega = torch.stack([torch.randn(policy.mean.shape, generator=g) for g in own])
         if frozen is not None:
             frozen = self._tensor(frozen).float()[rows]
         actions = sample_actions(
             policy, seen, self.prompt[rows], self.subtask[rows], self.indicator, self.beta,
-            self.s.euler, omega.to(self.device)[rows], frozen,
+            self.s.euler, omega.to(self.device), frozen,
         )  # fmt: skip
-        chunk = np.zeros(omega.shape)
+        chunk = np.zeros((len(live), *policy.mean.shape))  # (n, H, action_dim)
         chunk[live] = actions.cpu().numpy()
         return chunk
 

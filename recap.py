@@ -30,6 +30,7 @@ from labels import all_positive, episode_returns, label
 # What recap.returns, recap.Settings and others are expected to be, too.
 from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401
 from policy import FLOW_WEIGHTS, VLA, PolicyConfig, draw_noise
+from ranks import own_share
 from settings import Settings  # noqa: F401
 from training import optimise
 from value import ValueConfig, ValueFunction, predict_values, value_loss
@@ -112,11 +113,11 @@ def train_value(
     draw_questions = web_batches(s, interface, s.value_batch, "web value")
 
     def draw_loss():
-        index = torch.randint(len(R), (s.value_batch,), generator=g)
+        index = own_share(torch.randint(len(R), (s.value_batch,), generator=g))  # (B,)
         batch = {name: x[index] for name, x in steps.items()}
         loss = value_loss(value(batch, batch["prompt"]), R[index])
         if draw_questions is not None:
-            loss = loss + s.web * answer_loss(value, draw_questions())
+            loss = loss + s.web * answer_loss(value, own_share(draw_questions()))
         return loss
 
     return optimise(value.to(s.device), draw_loss, n_steps, s.value_learning_rate, "value", watch)
@@ -186,9 +187,10 @@ def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None, 
         # Several draws of (ω, η) share one pass of the backbone.
         chunks = batch["chunk"][:, None].expand(-1, s.draws, -1, -1)
         omega, eta = draw_noise(chunks, g)  # (B, n_draws, H, action_dim), (B, n_draws)
+        batch, omega, eta = own_share((batch, omega, eta))  # among the ranks of torchrun, if any
         total = loss(policy, batch, omega, eta)
         if draw_questions is not None:
-            total = total + s.web * answer_loss(policy, draw_questions())
+            total = total + s.web * answer_loss(policy, own_share(draw_questions()))
         return total
 
     return optimise(policy, draw_loss, n_steps, rate, "policy", watch)

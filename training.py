@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from data import UserError
+from ranks import average, rank
 
 def optimise(network, draw_loss, n_steps, learning_rate, name, watch=None):
     """Minimise a loss in n_steps gradient steps.
@@ -25,7 +26,7 @@ def optimise(network, draw_loss, n_steps, learning_rate, name, watch=None):
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_of(n_steps))
     network.train()
-    hidden = None if watch is None else True  # None: where there is no terminal
+    hidden = True if watch is not None or rank() > 0 else None  # None: where there is no terminal
     progress = tqdm(range(n_steps), desc=name, leave=False, disable=hidden, mininterval=0.5)
     # Numbers are read now and then only: a GPU would have to wait for each.
     often = max(1, min(50, n_steps // 40))
@@ -34,10 +35,13 @@ def optimise(network, draw_loss, n_steps, learning_rate, name, watch=None):
         loss = draw_loss()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        loss = loss.detach()
+        # Several ranks: each has seen its share of the batch.
+        average([x.grad for x in network.parameters() if x.grad is not None] + [loss])
         norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        seen.append(torch.stack([loss.detach(), norm]))
+        seen.append(torch.stack([loss, norm]))
         if (i + 1) % often == 0 or i + 1 == n_steps:
             mean_loss, mean_norm = torch.stack(seen).mean(0).tolist()
             seen.clear()

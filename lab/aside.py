@@ -11,11 +11,13 @@ from concurrent.futures.process import BrokenProcessPool
 
 from lab.run import Run
 from lab.workers import workers
+from ranks import size
 
 @contextlib.contextmanager
 def aside(run):
     """The run as one that measures in a second process, where there is a core for it."""
-    if os.cpu_count() == 1 or run.settings.device != "cpu":
+    # The cores of several ranks are busy: they share the measuring out.
+    if os.cpu_count() == 1 or run.settings.device != "cpu" or size() > 1:
         yield run
         return
     with workers(1) as pool:

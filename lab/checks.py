@@ -83,7 +83,7 @@ def heldout_demonstrations(s, n):
 def heldout_rollouts(s, policy, k):
     """Fresh rollouts of π^{k-1}, whose data V^k was trained on."""
     seeds = episode_seeds(s.seed, f"held out {k}", min(s.evaluation_episodes, 150))
-    return roll_out(s, s.target, seeds, policy, iteration=k, purpose="held out")
+    return roll_out(s, s.target, seeds, policy, iteration=k)
 
 # ---------------------------------------------------------------- the labels
 

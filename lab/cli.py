@@ -18,10 +18,11 @@ from lab.files import BadFile, claim, read_json
 from lab.given import datasets, read, settle
 from lab.pictures import before_and_after, draw_pictures
 from lab.program import run_program
-from lab.progress import Progress, stages_of, summary_writer
+from lab.progress import Progress, Quiet, stages_of, summary_writer
 from lab.report import Report
 from lab.run import WIDTH, Run
 from lab.tables import summary, table
+from ranks import agree, joined, leave, rank
 from settings import Settings
 from sim_tasks import TASKS, find_task
 from sim_tasks.task import TaskError
@@ -115,7 +116,10 @@ def check_device(device):
         raise UserError(f"--device: {message}")
 
 def open_run(args, read_lerobot):
-    """The `Run` that the command line asks for.  UserError if its folder holds something else."""
+    """(settings, folder, data) of the run that the command line asks for, as `Run` takes them.
+
+    UserError if its folder holds something else.
+    """
     asked = {f.name: getattr(args, f.name) for f in fields(Settings)}
     asked = {name: x for name, x in asked.items() if x is not None}
     if args.resume is not None:
@@ -138,7 +142,7 @@ def open_run(args, read_lerobot):
         out = claim_free(name + "-quick" if args.quick else name, asdict(settings))
     else:
         claim(out, asdict(settings))
-    return Run(settings, out, given)
+    return settings, out, given
 
 def with_data(asked, read_lerobot):
     """The `Settings` asked for, and the datasets of --data by the names of `recap.recap`'s keep.
@@ -175,10 +179,10 @@ def claim_free(name, settings):
             out = f"{name}-{n}"
 
 def resumed(folder, read_lerobot):
-    """The `Run` of a folder, with its settings."""
+    """(settings, folder, data) of a run that is there already."""
     settings, given = settings_of("--resume", folder, read_lerobot)
     check_device(settings.device)
-    return Run(settings, folder, given)
+    return settings, folder, given
 
 def settings_of(option, folder, read_lerobot, **changes):
     """The `Settings` of a run in a folder, and its data.  option: which asks for them."""
@@ -229,6 +233,8 @@ def main(recap, supervised, read_lerobot, argv=None):
         for option, of in (("episode", "view"), ("axis", "compare")):
             if getattr(args, option) is not None and getattr(args, of) is None:
                 raise UserError(f"--{option}: without --{of}, expected both")
+        if rank() > 0 and (args.summary or args.compare or args.view):
+            return
         if args.summary is not None:
             print(summary(args.summary))
             return
@@ -239,28 +245,37 @@ def main(recap, supervised, read_lerobot, argv=None):
             view(args.view, args.episode, read_lerobot)
             return
         make_writer = summary_writer() if args.tensorboard else None
-        run = open_run(args, read_lerobot)
+        settings, out, given = agree(lambda: open_run(args, read_lerobot))
+        run = Run(settings, out, given)
         opened.append(run)
         torch.set_num_threads(1)  # products this small gain nothing from a second core
-        writer = make_writer and make_writer(run.path("tensorboard"))
-        stages = stages_of(run.settings)
-        progress = Progress(stages, run.path("history.jsonl"), run.seconds, writer)
-        report = Report(run.settings, run.out)
+        progress = Quiet()
+        report = None
+        if rank() == 0:
+            writer = make_writer and make_writer(run.path("tensorboard"))
+            stages = stages_of(run.settings)
+            progress = Progress(stages, run.path("history.jsonl"), run.seconds, writer)
+            report = Report(run.settings, run.out)
         try:
             with aside(run) as run:  # but measuring beside the training does
                 run.progress = progress
-                run.after_each = partial(attempt, "the report is", report.write)
+                if report is not None:
+                    run.after_each = partial(attempt, "the report is", report.write)
                 if run.settings.supervised:
                     supervised(run.settings, run.keep)
                 recap(run.settings, run.keep)
         finally:
             progress.close()
-        finish(run, report)
+        # The others are done: what is left is for one.
+        leave()
+        if report is not None:
+            finish(run, report)
 
     def hint():
         return "".join(f"python recap.py --resume {shlex.quote(x.out)} goes on" for x in opened)
 
-    return run_program("recap.py", work, hint)
+    with joined():
+        return run_program("recap.py", work, hint)
 
 def attempt(what, make, *arguments):
     """make(*arguments), or a warning: the numbers are there, a picture is not worth a failure."""

@@ -9,6 +9,7 @@ import sys
 import matplotlib
 import torch
 
+from ranks import LostRank, rank
 from sim_tasks.errors import UserError
 
 def run_program(name, work, hint=str):
@@ -26,6 +27,8 @@ def run_program(name, work, hint=str):
         status = work()
     except KeyboardInterrupt:
         status = complain(130, f"\n{name}: interrupted", hint())
+    except LostRank as error:
+        status = complain(2, f"{name}: error: {error}", hint())
     except UserError as error:
         status = complain(2, f"{name}: error: {error}")
     except OSError as error:
@@ -49,6 +52,8 @@ def out_of_memory(error):
 
 def complain(status, message, hint=""):
     """One line on stderr.  Returns the status."""
+    if rank() > 0:
+        return status  # it is all ranks' error, and the first one speaks
     try:
         print(f"{message}; {hint}" if hint else message, file=sys.stderr)
     except OSError:  # nobody is left to read it

@@ -65,6 +65,9 @@ class Quiet:
         tqdm.write(text)  # above a bar, where there is one
         sys.stdout.flush()
 
+    def close(self):
+        """The run is over."""
+
 class Progress(Quiet):
     """stages: of `stages_of`.  history: a path.  seconds: callable, what the run has taken so far.
 

@@ -5,6 +5,7 @@
     metrics.json                                Run.write_metrics
 
 A product whose file exists is loaded, not made again: so an interrupted run goes on.
+Of several ranks (ranks.py) all make and measure, and rank 0 alone reads, writes and prints.
 """
 import inspect
 import json
@@ -26,6 +27,7 @@ from lab.evaluation import evaluate, evaluate_demonstrations
 from lab.files import describe_dataset, load, read_json, save, shortest, write_text
 from lab.progress import Quiet
 from lab.words import flow_words, label_words, value_words
+from ranks import agree, rank
 
 # Which row of the table a policy is: its name, and whether it knows the indicator.
 STAGES = {
@@ -68,6 +70,8 @@ class Run:
 
     def say(self, name, *lines):
         """Print lines about a product, and keep the time that the run has taken."""
+        if rank() > 0:
+            return
         write_text(self.path("seconds.json"), json.dumps(self.seconds()))
         head = f"[{self.seconds():5.0f} s] {name:<18} "
         for line in lines:
@@ -79,9 +83,10 @@ class Run:
     def json(self, name, make):
         """A small result, kept as NAME.json."""
         path = self.path(f"{name}.json")
-        if not os.path.exists(path):
-            write_text(path, json.dumps(make(), indent=1, allow_nan=False))
-        return read_json(path)
+        if agree(lambda: not os.path.exists(path)):
+            made = make()
+            agree(lambda: write_text(path, json.dumps(made, indent=1, allow_nan=False)))
+        return agree(lambda: read_json(path))
 
     def keep(self, name, make, *arguments):
         """A product of Algorithm 1, kept as NAME.npz and measured once.
@@ -92,11 +97,12 @@ class Run:
         if name in self.made:
             return self.made[name]
         path = self.path(f"{name}.npz")
-        new = not os.path.exists(path)
+        new = agree(lambda: not os.path.exists(path))
         self.progress.begin(name)
         if new:
-            save(self.given[name] if name in self.given else self.watched(make)(*arguments), path)
-        product = load(path)
+            made = self.given[name] if name in self.given else self.watched(make)(*arguments)
+            agree(lambda: save(made, path))
+        product = agree(lambda: load(path))
         if isinstance(product, list):
             self.say(name, describe_dataset(product))
             check_demonstrations(product, self.settings.target.name)
@@ -199,7 +205,7 @@ class Run:
         s = self.settings
         metrics = {"task": s.target.name, "seed": s.seed, "settings": asdict(s)}
         metrics |= {"seconds": self.seconds(), "stages": self.stages} | rest
-        write_text(self.path("metrics.json"), json.dumps(metrics, indent=1))
+        agree(lambda: write_text(self.path("metrics.json"), json.dumps(metrics, indent=1)))
         return metrics
 
     def write_recap_metrics(self):

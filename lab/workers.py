@@ -6,6 +6,8 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
+from ranks import size
+
 @contextlib.contextmanager
 def workers(jobs):
     """A pool of `jobs` processes, for its `map`.
@@ -13,7 +15,9 @@ def workers(jobs):
     After an error, or Ctrl-C, nothing more is begun, and what runs is ended, not waited for.
     """
     others = multiprocessing.active_children()  # of this process, too, and none of our business
-    pool = ProcessPoolExecutor(jobs, initializer=begin)
+    # A process that is forked off a rank would take itself for that rank.
+    context = multiprocessing.get_context("spawn") if size() > 1 else None
+    pool = ProcessPoolExecutor(jobs, context, initializer=begin)
     try:
         yield pool
     except BaseException:

@@ -504,7 +504,7 @@ student = VLA(CONFIG)
 fresh = episodes[1]
 rest = episodes[:1] + episodes[2:]
 recap.train_policy(student, rest, recap.all_positive(rest), s, 150)
-actor = Actor(s, [fresh.prompt], student, g=generator(0, "notebook"))
+actor = Actor(s, [fresh.prompt], student, noise=[generator(0, "notebook")])
 said = []
 for step in range(0, len(fresh), s.execute):
     actor({key: x[step : step + 1] for key, x in fresh.observations.items()}, np.array([True]))

@@ -254,7 +254,7 @@ s = Settings()
 task = sim_tasks.TASKS["fold_shirt"]
 demonstrations = demonstrate(task, episode_seeds(0, "driver fold_shirt", 60), "best")
 policy = train_policy(new_policy(s), demonstrations, all_positive(demonstrations), s, 500)
-actor = Actor(s, [task.prompt], policy, g=torch.Generator().manual_seed(0))
+actor = Actor(s, [task.prompt], policy, noise=[torch.Generator().manual_seed(0)])
 requests = []  # (requested at, there at, chunk (8, 6), how many were frozen)
 
 def watched(observation, live, frozen):

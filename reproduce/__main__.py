@@ -38,8 +38,10 @@ from functools import partial
 import torch
 
 from lab.program import run_program
+from ranks import joined, rank
 from reproduce.ablations import ABLATIONS, ablation, web
 from reproduce.aloha import aloha
+from reproduce.cache import dismiss, serve
 from reproduce.claims import write_claims
 from reproduce.counts import counts
 from reproduce.extraction import METHODS, POINTS, fig11, map_of_methods, start
@@ -134,6 +136,9 @@ def main(argv=None):
     def work():
         args = parser().parse_args(argv)
         torch.set_num_threads(1)  # as in the runs: another number rounds differently
+        if rank() > 0:
+            serve()
+            return
         seeds = tuple(args.seeds or SEEDS)
         options = Options(seeds, args.jobs, args.quick, args.only, args.runs, args.replace)
         known, names = chosen(args)
@@ -144,8 +149,10 @@ def main(argv=None):
             options.check_seeds(f"ablation_{name}" if known is KNOBS else name)
         for name in names:
             known[name](options)
+        dismiss()
 
-    return run_program("reproduce", work, lambda: "the same command goes on")
+    with joined():
+        return run_program("reproduce", work, lambda: "the same command goes on")
 
 if __name__ == "__main__":
     sys.exit(main())

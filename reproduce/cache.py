@@ -1,6 +1,7 @@
 """Runs under runs/cache, found again by their settings, and made side by side.
 
     make_runs     runs of Algorithm 1, each in the folder of its settings
+    serve         the other ranks' part in it, under torchrun, in a shared folder
     SHARED        what runs have in common: pre-training, SFT, the first collection are made once
     VERSION       of the sources; runs that others made are used, with a warning
     data_of, network_of, metrics_of, stage_of     what a finished run left
@@ -22,6 +23,7 @@ from lab.cli import TINY
 from lab.files import load_dataset, load_network, read_json, shortest, write_atomically, write_text
 from lab.run import Run
 from lab.workers import workers
+from ranks import agree, own_rows, size
 from settings import Settings
 
 CACHE = "runs/cache"
@@ -81,7 +83,9 @@ def shared_path(settings, name):
 
 # ---------------------------------------------------------------- the version of the sources
 
-METHOD = "recap training labels collection value policy backbone baselines control data settings"
+METHOD = (
+    "recap training ranks labels collection value policy backbone baselines control data settings"
+)
 MEASURED = "run files evaluation checks"  # of lab/
 
 def digest_of_sources(root):
@@ -164,18 +168,35 @@ def copy_missing(source, target):
     return True
 
 def make_runs(all_settings, jobs, work=None):
-    """`make_run` for many, in `jobs` processes.  Returns the list of their folders."""
-    with workers(jobs) as pool:
-        with tqdm(total=len(all_settings), desc="runs", disable=None) as bar:
-            for group in two_rounds(all_settings):
-                for _ in pool.map(make_run, group, [work] * len(group)):
-                    bar.update()
+    """`make_run` for many, in `jobs` processes a rank.  Returns the list of their folders."""
+    with tqdm(total=len(all_settings), desc="runs", disable=None) as bar:
+        for group in two_rounds(all_settings):
+            asked = agree(lambda: (group, jobs, work))  # to the ranks that `serve`
+            make_share(*asked, bar)
     folders = [folder_of(settings) for settings in all_settings]
     old = [folder for folder in folders if version_of(os.path.join(folder, "run")) != VERSION]
     if old:
         count = f"{len(old)} of {len(folders)} runs come from other or unknown sources"
         print(f"warning: {count}, e.g. {old[0]}", file=sys.stderr)
     return folders
+
+def make_share(group, jobs, work, bar=None):
+    """This rank's share of a group of runs; it returns when all ranks have made theirs."""
+    share = group[own_rows()]
+    with workers(jobs) as pool:
+        for _ in pool.map(make_run, share, [work] * len(share)):
+            if bar is not None:
+                bar.update(size())
+    agree(lambda: None)
+
+def serve():
+    """What ranks above 0 do: their share of each `make_runs` of rank 0, until it `dismiss`es."""
+    while (asked := agree(lambda: None)) is not None:
+        make_share(*asked)
+
+def dismiss():
+    """On rank 0: the others may end."""
+    agree(lambda: None)
 
 def two_rounds(all_settings):
     """Two lists, (first, later): those that wait for the pre-training of one of the first."""

@@ -65,7 +65,7 @@ def rollouts_for_drops(s, folder):
     """Fresh rollouts of π⁰ of the run in `folder`: (seeds, episodes)."""
     seeds = episode_seeds(s.seed, "drops", min(s.evaluation_episodes, 150))
     policy = network_of(folder, "pi_0")
-    return seeds, roll_out(s, s.target, seeds, policy, iteration=1, purpose="drops")
+    return seeds, roll_out(s, s.target, seeds, policy, iteration=1)
 
 def value_checks(run):
     """V¹ on fresh rollouts of π⁰: leaves drops_of_v.json in the run's folder."""

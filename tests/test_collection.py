@@ -1,5 +1,6 @@
 """collection.py: who acts, what is recorded, with which seeds and prompts."""
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_chunks_are_executed_for_the_first_steps_and_then_replaced(monkeypatch):
     assert len(predictions) == -(-len(calls) // 2)
 
 def test_collect_acts_with_the_indicator_and_guidance_it_was_asked_for(monkeypatch):
-    """Rollouts as asked, coached episodes as Algorithm 1 collects them; noise from the seed."""
+    """Rollouts as asked, coached episodes as Algorithm 1 collects them; noise from their seed."""
     asked = []
     noise = []
 
@@ -120,21 +121,31 @@ def test_collect_acts_with_the_indicator_and_guidance_it_was_asked_for(monkeypat
     monkeypatch.setattr(collection, "sample_actions", sample)
     s = Settings(euler=3, seed=5)
 
-    def check(expected, purpose):
+    def check(expected, seed):
         assert set(asked) == {expected}
-        g = generator(5, purpose)
+        g = generator(seed, "noise")
         for omega in noise:
             assert torch.equal(omega, torch.randn(1, 8, 6, generator=g))
         asked.clear()
         noise.clear()
 
     roll_out(s, SPEC, [0], toy_policy(), beta=2.5, indicator=False)
-    check((False, 2.5, 3), "rollout 0 False 1 2.5")
-    coach(s, SPEC, [0], toy_policy(), iteration=4)
-    check((True, 1.0, 3), "rollout 4 True 1 1.0")
+    check((False, 2.5, 3), 0)
+    coach(s, SPEC, [8], toy_policy(), iteration=4)
+    check((True, 1.0, 3), 8)
+
+def test_an_episode_is_the_same_whatever_is_played_beside_it():
+    policy = untrained(0)
+    for play in (roll_out, partial(coach, iteration=1)):
+        together = play(Settings(), SPEC, [3, 4, 5], policy)
+        for seed, e in zip([3, 4, 5], together, strict=True):
+            (alone,) = play(Settings(), SPEC, [seed], policy)
+            # Products of other sizes are rounded otherwise.
+            np.testing.assert_allclose(alone.actions, e.actions, atol=1e-4)
+            assert (alone.success, len(alone)) == (e.success, len(e))
 
 def test_a_copys_noise_does_not_depend_on_which_others_are_over(monkeypatch):
-    """ω is drawn for all, and the rows of those who are over are zero."""
+    """Each has its own stream of ω, and the rows of those who are over are zero."""
     given = []
 
     def sample(policy, seen, prompt, subtask, indicator, beta, steps, omega, frozen):
@@ -144,11 +155,13 @@ def test_a_copys_noise_does_not_depend_on_which_others_are_over(monkeypatch):
     monkeypatch.setattr(collection, "sample_actions", sample)
     monkeypatch.setattr(collection, "predict_subtask", fixed_subtask([]))
     observation = World(SPEC, range(3)).observe()
-    omega = torch.randn(3, 8, 6, generator=torch.Generator().manual_seed(0))
+    omega = torch.stack([torch.randn(8, 6, generator=g) for g in collection.noise_of([7, 8, 9])])
     for live in ([True, True, True], [True, False, True], [False, True, False]):
         live = np.array(live)
-        g = torch.Generator().manual_seed(0)
-        chunk = Actor(Settings(), ["fold collar up"] * 3, toy_policy(), g=g)(observation, live)
+        actor = Actor(
+            Settings(), ["fold collar up"] * 3, toy_policy(), noise=collection.noise_of([7, 8, 9])
+        )
+        chunk = actor(observation, live)
         assert torch.equal(given[-1], omega[torch.tensor(live)])
         np.testing.assert_array_equal(chunk[live], omega[torch.tensor(live)] + 1)
         assert (chunk[~live] == 0).all()

@@ -16,7 +16,7 @@ from helpers import ROOT
 METHOD = ("recap", "labels", "value", "policy", "backbone")
 ROOT_MODULES = (
     "recap", "labels", "collection", "value", "policy", "backbone", "baselines", "control",
-    "hardware", "data", "settings", "training",
+    "hardware", "data", "settings", "training", "ranks",
 )  # fmt: skip
 ROOMS = ("sim_tasks", "lab", "robots", "reproduce", "benchmarks")
 # Programs: under their __main__ guard they take from above, and hand down.

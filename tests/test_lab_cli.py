@@ -16,13 +16,14 @@ from data import UserError
 from lab import cli, files, tables
 from lab.cli import QUICK
 from lab.files import read_json
+from lab.run import Run
 from settings import Settings
 
 def parse(arguments):
     return cli.parser().parse_args(arguments)
 
 def open_run(args):
-    return cli.open_run(args, None)
+    return Run(*cli.open_run(args, None))
 
 def main(*arguments):
     return cli.main(recap.recap, recap.supervised, None, list(arguments))
