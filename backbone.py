@@ -84,6 +84,9 @@ class Backbone(nn.Module):
                 numbers += len(range(*interface.near))
             self.keypoint = mlp(numbers, width, width)
         self.state = mlp(interface.state_dim, width, width)
+        # Kept in the config, so not in the checkpoint, too.
+        self.register_buffer("mean", torch.tensor(interface.state_mean), persistent=False)
+        self.register_buffer("std", torch.tensor(interface.state_std), persistent=False)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
 
@@ -95,8 +98,7 @@ class Backbone(nn.Module):
         """
         state = observation["state"]
         if self.interface.state_std:
-            mean = state.new_tensor(self.interface.state_mean)
-            state = (state - mean) / state.new_tensor(self.interface.state_std)
+            state = (state - self.mean) / self.std
         state = self.state(state)[:, None]  # (B, 1, width)
         if self.interface.cameras:
             images = [observation[name] for name in self.interface.cameras]

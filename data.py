@@ -144,20 +144,19 @@ class Interface:
             return len(self.cameras) * (self.image // self.patch) ** 2 + 1
         return (self.keypoints[0] if self.keypoints else 0) + 1
 
-def interface_of(task, cameras=()):
+def interface_of(task, cameras=(), image=24):
     """The `Interface` of a task; sizes are read off its first observation.
 
     cameras: names of the images that are to be read instead of the keypoints.
+    image: pixels, their side, where the observation carries none and they are rendered.
     """
     seen = task.world([0]).observe() if task.example is None else task.example
     if task.near and ("keypoints" not in seen or task.near[1] > seen["keypoints"].shape[2]):
         found = seen["keypoints"].shape[1:] if "keypoints" in seen else "none"
         raise UserError(f"near: {task.near}, expected columns of the keypoints, {found}")
-    images = {}
-    if cameras:
-        images["cameras"] = tuple(cameras)
-        if cameras[0] in seen:
-            images["image"] = seen[cameras[0]].shape[1]
+    if cameras and cameras[0] in seen:
+        image = seen[cameras[0]].shape[1]
+    images = {"cameras": tuple(cameras), "image": image} if cameras else {}
     return Interface(
         state_dim=seen["state"].shape[1], action_dim=task.action_dim, hz=task.hz,
         words=tuple(word for word in task.words if word not in WORDS),
@@ -225,7 +224,7 @@ def perceive(observation, interface):
     shapes = {"state": (interface.state_dim,)}
     if interface.cameras:
         if not set(interface.cameras) <= set(seen) and "keypoints" in seen:
-            seen |= render(seen["state"], seen["keypoints"])
+            seen |= render(seen["state"], seen["keypoints"], side)
         shapes |= dict.fromkeys(interface.cameras, (side, side, 3))
     elif interface.keypoints:
         shapes["keypoints"] = tuple(interface.keypoints)
@@ -301,7 +300,7 @@ def balanced_draw(positive, share, n, g):
 def draw_prompts(batch, metadata_dropout, g):
     """Put s into the prompts of a batch, ids, except where it is dropped (Sec. V-A)."""
     kept = torch.rand(len(batch["prompt"]), generator=g) >= metadata_dropout  # (B,)
-    kept = kept[:, None].to(batch["prompt"].device)
+    kept = kept[:, None].to(batch["prompt"].device, non_blocking=True)
     batch["prompt"] = torch.where(kept, batch["described"], batch["prompt"])
 
 def web_batches(s, interface, batch_size, purpose):
@@ -326,6 +325,7 @@ def web_batches(s, interface, batch_size, purpose):
 
     def draw():
         index = torch.randint(len(web["question"]), (n,), generator=g)
+        index = index.to(s.device, non_blocking=True)
         return {name: x[index] for name, x in web.items()}
 
     return draw

@@ -40,8 +40,8 @@ def noised(actions: Tensor, omega: Tensor, eta: Tensor) -> Tensor:
 
 def draw_noise(actions: Tensor, generator=None) -> tuple:
     """ω ~ N(0, I) like actions (..., H, action_dim); η (...), π₀'s law 0.999 (1 - Beta(1.5, 1))."""
-    omega = torch.randn(actions.shape, generator=generator).to(actions)
-    u = torch.rand(actions.shape[:-2], generator=generator).to(actions)
+    omega = torch.randn(actions.shape, generator=generator).to(actions, non_blocking=True)
+    u = torch.rand(actions.shape[:-2], generator=generator).to(actions, non_blocking=True)
     return omega, ETA_MAX * (1 - u ** (1 / 1.5))
 
 def flow_matching_loss(f: Tensor, actions: Tensor, omega: Tensor, eta: Tensor, weight=None):

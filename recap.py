@@ -31,7 +31,7 @@ from labels import all_positive, episode_returns, label
 from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401
 from policy import FLOW_WEIGHTS, VLA, PolicyConfig, draw_noise
 from ranks import own_share
-from settings import Settings  # noqa: F401
+from settings import SIZES, Settings
 from training import optimise
 from value import ValueConfig, ValueFunction, predict_values, value_loss
 
@@ -85,11 +85,12 @@ def supervised(s: Settings, keep=call) -> VLA:
 def new_value(s: Settings) -> ValueFunction:
     """V with random weights (paper: from a pre-trained VLM)."""
     torch.manual_seed(s.seed)
-    return ValueFunction(ValueConfig(s.interface))
+    return ValueFunction(ValueConfig(s.interface, **SIZES[s.size].value))
 
 def new_policy(s: Settings, **size) -> VLA:
     """π with random weights (paper: from a pre-trained VLM).  size: fields of `PolicyConfig`."""
     torch.manual_seed(s.seed)
+    size = SIZES[s.size].policy | size
     size |= {"horizon": s.horizon, "output": s.output, "insulation": s.insulation}
     return VLA(PolicyConfig(s.interface, **size))
 
@@ -114,13 +115,15 @@ def train_value(
 
     def draw_loss():
         index = own_share(torch.randint(len(R), (s.value_batch,), generator=g))  # (B,)
+        index = index.to(s.device, non_blocking=True)  # a GPU need not be waited for
         batch = {name: x[index] for name, x in steps.items()}
         loss = value_loss(value(batch, batch["prompt"]), R[index])
         if draw_questions is not None:
             loss = loss + s.web * answer_loss(value, own_share(draw_questions()))
         return loss
 
-    return optimise(value.to(s.device), draw_loss, n_steps, s.value_learning_rate, "value", watch)
+    value.to(s.device)
+    return optimise(value, draw_loss, n_steps, s.value_learning_rate, "value", watch, s.bf16)
 
 def eq3_loss(policy: VLA, batch: dict, omega, eta, tokens=1.0, weight=None) -> torch.Tensor:
     """Eq. 3 by way of Eq. 4: subtask + tokens * action tokens + 10 * flow, means over the batch.
@@ -148,10 +151,10 @@ def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None, 
     # One place for the weights: --no-token-loss and --flow-weight are the rivals', too.
     weight = FLOW_WEIGHTS[s.flow_weight]
     loss = partial(loss or eq3_loss, tokens=float(s.token_loss), weight=weight)
+    pretraining = not policy.fitted
     policy.to(s.device)
     interface = policy.config.interface
     steps = stack_steps(D, interface, s.device, policy.config.horizon)
-    pretraining = not policy.fitted
     rate = s.learning_rate if pretraining else s.fine_tuning_rate
     if pretraining:
         if len(steps["actions"]) < 2:
@@ -180,8 +183,9 @@ def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None, 
         omit = torch.rand(s.batch, generator=g) < dropout  # (B,)
         if balanced is not None:
             index = torch.where(omit, index, kept[balanced()])
+        index = index.to(s.device, non_blocking=True)
         batch = {name: x[index] for name, x in steps.items()}
-        batch["omit"] = omit.to(s.device)
+        batch["omit"] = omit.to(s.device, non_blocking=True)
         if s.metadata:
             draw_prompts(batch, s.metadata_dropout, g)
         # Several draws of (ω, η) share one pass of the backbone.
@@ -193,7 +197,7 @@ def train_policy(policy, D, I, s, n_steps, loss=None, columns=None, drawn=None, 
             total = total + s.web * answer_loss(policy, own_share(draw_questions()))
         return total
 
-    return optimise(policy, draw_loss, n_steps, rate, "policy", watch)
+    return optimise(policy, draw_loss, n_steps, rate, "policy", watch, s.bf16)
 
 def answer_loss(network, web):
     """Co-training (Secs. V-A, V-C): cross-entropy of the answers to web questions.  A scalar."""

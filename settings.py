@@ -17,6 +17,29 @@ from sim_tasks.demonstrator import METADATA
 
 CHUNK_S = 0.8  # s of actions in a chunk, of which half is carried out
 
+@dataclass(frozen=True)
+class Size:
+    """How large the networks are: fields of `PolicyConfig` and `ValueConfig`; what goes with it."""
+
+    policy: dict
+    value: dict
+    rates: tuple  # learning rates: of π_pre, of π^k, of V
+    horizon: int | None = None  # H; None: CHUNK_S
+    image: int = 24  # pixels a side, with --vision
+
+# "toy" is for a CPU; the others, about 5 and 50 million weights, are for a GPU (docs/SCALE.md).
+SIZES = {
+    "toy": Size({}, {}, (3e-3, 2e-3, 2e-3)),
+    "small": Size(
+        dict(width=256, layers=4, heads=4, expert_width=256, n_coefficients=8),
+        dict(width=192, layers=4, heads=4), (1e-3, 7e-4, 7e-4), 32, 64,
+    ),
+    "base": Size(
+        dict(width=512, layers=8, heads=8, expert_width=512, n_coefficients=8),
+        dict(width=384, layers=8, heads=8), (5e-4, 3e-4, 3e-4), 32, 64,
+    ),
+}  # fmt: skip
+
 def group(title):
     """A function that makes the fields of one group: (default, help, paper, default in words)."""
 
@@ -41,6 +64,7 @@ class Settings:
     iterations: int = task_(2, "K of Algorithm 1", paper="1 to 2")
     seed: int = task_(0, "of everything that is drawn, evaluation episodes included")
     device: str = task_("cpu", "cpu, cuda or mps")
+    size: str = task_("toy", "of the networks: toy, small or base", paper="Gemma 3 4B, 860M")
     supervised: bool = task_(False, "also train π_0.6, the network without the indicator")
 
     data: str = data_("", "episodes instead of demonstrations: .npz or a LeRobot folder")
@@ -75,13 +99,18 @@ class Settings:
     value_on_corrections: bool = labels_(True, "V learns from corrected episodes, too", paper="yes")
 
     dropout: float = training_(0.3, "how often the indicator is left out in training", paper="0.3")
+    bf16: bool = training_(False, "train with matrix products in bfloat16, for a GPU")
     balance: float = training_(
         0.0, "share of positives where the indicator is shown, in fine-tuning; 0: that of the data"
     )
     batch: int = training_(32, "steps per batch of the policy")
     draws: int = training_(4, "draws of (ω, η) per step of the batch")
-    learning_rate: float = training_(3e-3, "of π_pre, peak of a cosine")
-    fine_tuning_rate: float = training_(2e-3, "of π⁰, π¹, ...")
+    learning_rate: float | None = training_(
+        None, "of π_pre, peak of a cosine", usual="0.003; small 0.001, base 0.0005"
+    )
+    fine_tuning_rate: float | None = training_(
+        None, "of π⁰, π¹, ...", usual="0.002; small 0.0007, base 0.0003"
+    )
     pretraining_steps: int | None = training_(
         None, "gradient steps of π_pre", usual="5000, with --vision 10000"
     )
@@ -91,7 +120,9 @@ class Settings:
     policy_steps: int | None = training_(
         None, "gradient steps of π^k, k >= 1", usual="3500, with --vision 9000"
     )
-    value_learning_rate: float = training_(2e-3, "of the value function")
+    value_learning_rate: float | None = training_(
+        None, "of V", usual="0.002; small 0.0007, base 0.0003"
+    )
     value_pretraining_steps: int = training_(1200, "gradient steps of V_pre")
     value_steps: int = training_(600, "gradient steps of V^k, from V_pre")
     value_batch: int = training_(128, "steps per batch of the value function")
@@ -112,13 +143,18 @@ class Settings:
     evaluation_episodes: int = acting_(300, "evaluation episodes per policy and β")
     evaluation_metadata: str = acting_("", "s at evaluation, like 'fast careful' (--metadata)")
     horizon: int | None = acting_(
-        None, "H, actions of a chunk", paper="not said; π₀: 50 at 50 Hz", usual="0.8 s: 8"
-    )
-    execute: int | None = acting_(None, "actions executed of each chunk", usual="H / 2: 4")
+        None, "H, actions of a chunk", paper="not said; π₀: 50 at 50 Hz",
+        usual="0.8 s: 8; small, base: 32",
+    )  # fmt: skip
+    execute: int | None = acting_(None, "actions executed of each chunk", usual="0.4 s: 4")
     euler: int = acting_(5, "Euler steps per chunk")
     subtask_every: int = acting_(2, "chunks per prediction of the subtask ℓ̂")
 
     def __post_init__(self):
+        if self.size not in SIZES:
+            raise UserError(f"size: {self.size!r}, expected {' or '.join(SIZES)}")
+        rates = ("learning_rate", "fine_tuning_rate", "value_learning_rate")
+        self._fill(**dict(zip(rates, SIZES[self.size].rates)))
         target = self.target
         horizon = round(CHUNK_S * target.hz)
         # Images take more steps to learn than keypoints.
@@ -131,9 +167,10 @@ class Settings:
             pretraining_steps=10_000 if self.vision else 5000,
             sft_steps=6000 if self.vision else target.sft_steps,
             policy_steps=9000 if self.vision else 3500,
-            horizon=max(2, horizon),
+            horizon=SIZES[self.size].horizon or max(2, horizon),
         )
-        self._fill(execute=max(1, self.horizon // 2))
+        # However long the chunk, the policy looks again after as much time.
+        self._fill(execute=max(1, min(horizon, self.horizon) // 2))
         check_settings(self)
 
     def _fill(self, **defaults):
@@ -150,7 +187,8 @@ class Settings:
     @cached_property
     def interface(self):
         """What goes into the networks and out of them, `backbone.Interface`."""
-        return interface_of(self.target, self.cameras.split() if self.vision else ())
+        cameras = self.cameras.split() if self.vision else ()
+        return interface_of(self.target, cameras, SIZES[self.size].image)
 
     def positive_for(self, task):
         """Share of positive labels for ε_ℓ of the task of that name."""

@@ -12,15 +12,17 @@ from tqdm import tqdm
 from data import UserError
 from ranks import average, rank
 
-def optimise(network, draw_loss, n_steps, learning_rate, name, watch=None):
+def optimise(network, draw_loss, n_steps, learning_rate, name, watch=None, bf16=False):
     """Minimise a loss in n_steps gradient steps.
 
     network: trained in place.  draw_loss: draws a batch and returns its loss, a scalar.
     learning_rate: the peak.  name: for messages.
+    bf16: matrix products in bfloat16 (weights, AdamW and what is summed up stay in float32).
     watch: callable (steps done, loss, gradient norm), means since its last call; None: a bar.
     Returns the network, in eval mode.  UserError where a gradient is not finite.
     """
-    fused = next(network.parameters()).device.type != "mps"  # not in every release on mps
+    device = next(network.parameters()).device.type
+    fused = device != "mps"  # not in every release on mps
     optimizer = torch.optim.AdamW(
         network.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=fused
     )
@@ -32,7 +34,8 @@ def optimise(network, draw_loss, n_steps, learning_rate, name, watch=None):
     often = max(1, min(50, n_steps // 40))
     seen = []
     for i in progress:
-        loss = draw_loss()
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            loss = draw_loss()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         loss = loss.detach()

@@ -1,6 +1,7 @@
 """Speed and latency, all measured in one run: compare ratios, not milliseconds of two machines.
 
   python -m benchmarks               speeds: about a minute
+  python -m benchmarks --scale       a step at each --size, and a model of the paper's: two minutes
   python -m benchmarks --loop 600    the control loop at 50 Hz on the wall clock, policy at β = 2
   python -m benchmarks --fuzz        a million commands to the safe robot: about a minute
   python -m benchmarks --soak        13 hours at 50 Hz in simulated time: several minutes
@@ -11,8 +12,11 @@ import sys
 import time
 
 from benchmarks.driver import control_loop, fuzz, soak
+from benchmarks.scale import scale
 from benchmarks.speed import measure
+from lab.cli import check_device
 from lab.program import run_program
+from ranks import joined
 
 def parser():
     parser = argparse.ArgumentParser(
@@ -23,6 +27,8 @@ def parser():
     commands = "only N commands to the safe robot, random and malicious (default: 1,000,000)"
     ticks = "only so many ticks of simulated time, faults at random (default: 2,340,000)"
     add = parser.add_argument
+    add("--scale", action="store_true", help="only a step at each --size (also under torchrun)")
+    add("--device", choices=["cpu", "cuda", "mps"], default="cpu", help="of --scale")
     add("--loop", type=seconds, metavar="SECONDS", help=loop)
     add("--fuzz", type=count, nargs="?", const=1_000_000, metavar="N", help=commands)
     add("--soak", type=count, nargs="?", const=2_340_000, metavar="TICKS", help=ticks)
@@ -46,6 +52,10 @@ def main(argv=None):
     def work():
         args = parser().parse_args(argv)
         begun = time.perf_counter()
+        if args.scale:
+            check_device(args.device)
+            scale(args.device)
+            return 0
         if args.loop is not None:
             control_loop(args.loop)
             return 0
@@ -56,7 +66,8 @@ def main(argv=None):
         print(counts, f"{time.perf_counter() - begun:.0f} s")
         return 1 if counts["violations"] else 0
 
-    return run_program("benchmarks", work)
+    with joined():
+        return run_program("benchmarks", work)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -78,10 +78,10 @@ def milliseconds(call, seconds=1.0):
         durations.append(1e3 * (time.perf_counter() - begun))
     return statistics.median(durations)
 
-def matmul_speed(n=768):
+def matmul_speed(n=768, device="cpu"):
     """Floating-point operations per second of one large matrix product: the yardstick."""
-    a = torch.randn(n, n)
-    return 2 * n**3 / (milliseconds(lambda: a @ a) / 1e3)
+    a = torch.randn(n, n, device=device)
+    return 2 * n**3 / (milliseconds(lambda: (a @ a)[0, 0].item()) / 1e3)
 
 def first(steps, B):
     """The first B rows of every tensor."""

@@ -100,7 +100,7 @@ def add_setting(group, f):
         return
     kind = type(f.default)
     if f.default is None:
-        kind = {"beta": float, "positive": float, "pretraining_tasks": str}.get(f.name, int)
+        kind = {"int | None": int, "float | None": float, "str | None": str}[str(f.type)]
     group.add_argument(option, type=kind, default=None, metavar=kind.__name__.upper(), help=about)
 
 def check_device(device):

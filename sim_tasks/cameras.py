@@ -41,8 +41,9 @@ from .arms import (
 )
 
 CAMERAS = ("base", "left_wrist", "right_wrist")
-SIZE = 24  # pixels a side
-PIXEL = np.array([1.5, 0.336, 0.336]) / SIZE  # m, per camera
+SIZE = 24  # pixels a side, if nothing else is asked for
+SIDE = np.array([1.5, 0.336, 0.336])  # m that a picture shows, per camera
+PIXEL = SIDE / SIZE  # m, per camera
 CENTRE = np.array([0.0, 0.45])  # the point in the middle of the base picture, m
 BLUR = 1.7  # pixels: spots are widened so that they move smoothly (anti-aliasing)
 BLOCK = 8  # copies drawn at once: temporaries stay in the cache
@@ -102,8 +103,9 @@ def spots(hands, forward, arms, keypoints):
     ]
     return points, np.concatenate(inks, 1)  # (n, 2 + 2 + 2 + 4 + 4*LINK_SPOTS, .)
 
-def expose(state, keypoints):
-    """`cameras` for a block of copies: uint8 (camera, n, SIZE, SIZE, 3)."""
+def expose(state, keypoints, size):
+    """`cameras` for a block of copies: uint8 (camera, n, size, size, 3)."""
+    pixel = SIDE / size  # m, per camera
     n, S = len(state), len(RADIUS)
     arms = state.reshape(n, 2, 3)  # (n, arm, joints + gripper)
     hands = forward_kinematics(arms[..., :2])
@@ -116,14 +118,14 @@ def expose(state, keypoints):
     up = np.stack([np.broadcast_to((0.0, 1.0), (n, 2)), *forward.swapaxes(0, 1)])  # (camera, n, xy)
     axes = np.stack([across(up), up], -1)  # (camera, n, xy, right or up)
     # (camera, n, spots, right or up)
-    seen = (points - centre[:, :, None]) @ axes / PIXEL[:, None, None, None]
+    seen = (points - centre[:, :, None]) @ axes / pixel[:, None, None, None]
 
     # 2. bumps (1 - d²/r²)² in columns and rows, zero beyond the radius r
     # (camera, 1, spots, 1, 1), pixels
-    r = np.hypot(RADIUS / PIXEL[:, None], BLUR)[:, None, :, None, None]
-    # (right or up, SIZE): middles of the pixels
-    grid = (np.arange(SIZE) - (SIZE - 1) / 2) * np.array([[1.0], [-1.0]])
-    # (camera, n, spots, right or up, SIZE)
+    r = np.hypot(RADIUS / pixel[:, None], BLUR)[:, None, :, None, None]
+    # (right or up, size): middles of the pixels
+    grid = (np.arange(size) - (size - 1) / 2) * np.array([[1.0], [-1.0]])
+    # (camera, n, spots, right or up, size)
     bump = (grid / r - seen[..., None] / r).astype(np.float32)
     np.multiply(bump, bump, out=bump)
     np.subtract(1, bump, out=bump)
@@ -131,16 +133,16 @@ def expose(state, keypoints):
     np.multiply(bump, bump, out=bump)
 
     # 3. ink, and the light that comes through it
-    # (camera, n, spots, SIZE, rgb)
+    # (camera, n, spots, size, rgb)
     columns = bump[..., 0, :, None] * inks[:, :, None].astype(np.float32)
-    rows = bump[..., 1, :].swapaxes(-1, -2)  # (camera, n, SIZE, spots)
-    ink = rows @ columns.reshape(3, n, S, SIZE * 3)  # (camera, n, SIZE, SIZE*rgb)
-    light = 255 * np.exp(-ink).reshape(3, n, SIZE, SIZE, 3)  # (camera, n, SIZE, SIZE, rgb)
+    rows = bump[..., 1, :].swapaxes(-1, -2)  # (camera, n, size, spots)
+    ink = rows @ columns.reshape(3, n, S, size * 3)  # (camera, n, size, size*rgb)
+    light = 255 * np.exp(-ink).reshape(3, n, size, size, 3)  # (camera, n, size, size, rgb)
     return (light + 0.5).astype(np.uint8)
 
-def cameras(state, keypoints):
-    """Pictures of all three cameras.  -> {"base", "left_wrist", "right_wrist"}: uint8 (n, SIZE,
-    SIZE, 3)
+def cameras(state, keypoints, size=SIZE):
+    """Pictures of all three cameras.  -> {"base", "left_wrist", "right_wrist"}: uint8 (n, size,
+    size, 3)
 
     state (n, 6) and keypoints (n, 4, at least 17) as in `World.observe`, of n copies or steps; each
     picture depends on its own row alone.  Rows of a picture run downwards, colours are red, green,
@@ -161,7 +163,7 @@ def cameras(state, keypoints):
         )
     if not (np.isfinite(state).all() and np.isfinite(keypoints).all()):
         raise ValueError("state, keypoints: not finite, expected finite numbers")
-    pictures = np.empty((len(CAMERAS), n, SIZE, SIZE, 3), np.uint8)
+    pictures = np.empty((len(CAMERAS), n, size, size, 3), np.uint8)
     for i in range(0, n, BLOCK):
-        pictures[:, i : i + BLOCK] = expose(state[i : i + BLOCK], keypoints[i : i + BLOCK])
+        pictures[:, i : i + BLOCK] = expose(state[i : i + BLOCK], keypoints[i : i + BLOCK], size)
     return dict(zip(CAMERAS, pictures))

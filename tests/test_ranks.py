@@ -1,6 +1,7 @@
 """ranks.py: shares that make up the whole; (slow) a run of two ranks is that of one."""
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -140,6 +141,28 @@ def test_two_ranks_make_the_run_of_one_and_any_number_goes_on_with_it(tmp_path):
     subprocess.run(again, cwd=ROOT, check=True, capture_output=True)
     first = [read_json(out / "metrics.json")["stages"][0] for out in (one, two)]
     assert first[0] == first[1]
+
+@pytest.mark.slow
+@needs_gloo
+def test_two_ranks_of_two_machines_are_two_of_one(tmp_path):
+    """Two agents of torchrun that find each other, here on one machine: bit for bit."""
+    tiny = [f"--{name.replace('_', '-')}={x}" for name, x in TINY_RUN.items()]
+    outs = [tmp_path / "one", tmp_path / "two"]
+    process = launch(2, "recap.py", *tiny, "--out", str(outs[0]), cwd=ROOT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    command += ["--rdzv-backend=c10d", f"--rdzv-endpoint=localhost:{port}", "--rdzv-id=test"]
+    command += ["--local-addr=localhost", "recap.py", *tiny, "--out", str(outs[1])]
+    agents = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(2)]
+    for agent in agents:
+        _, err = agent.communicate(timeout=300)
+        assert agent.returncode == 0, err
+    for name in ("V_pre", "pi_pre", "V_1", "pi_1"):
+        assert torch.equal(weights_of(outs[0], name), weights_of(outs[1], name)), name
 
 @pytest.mark.slow
 @needs_gloo

@@ -706,6 +706,8 @@ KNOBS = {
     "corrected": (4, "D_1"),
     "execute": (3, "D_1"),
     "horizon": (6, "pi_pre", dict(execute=4)),
+    "size": ("small", "V_pre pi_pre"),
+    "bf16": (True, "V_pre pi_pre"),
     "euler": (2, "D_1"),
     "subtask_every": (1, ""),
     "lookahead": (3, "pi_1"),
