@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
+import ranks
 from helpers import TOYS, toy_policy
 from pages import (
     DOCS, MODULES, PACKAGES, PAGES, ROOT, TESTS, in_a_line, is_dotted_name, links, read, resolve,
@@ -474,7 +476,9 @@ QUESTIONS = [
      "trains V, labels and π on it, without any simulator", lambda: S.data == ""),
     ("Can it use a GPU?", FAQ, "`--device cuda` (or `mps`) trains on one",
      lambda: S.device == "cpu"),
-    ("Can it use several machines?", FAQ, "copy their `runs/cache` into one folder", None),
+    ("Can it use several machines?", FAQ, "`torchrun recap.py` shares a run out", None),
+    ("How do I run it on a cluster?", "docs/SCALE.md", "With SLURM, on a folder that all nodes see",
+     lambda: ranks.size() == 1),
     ("How do I open the notebooks?", FAQ, ".venv/bin/jupyter lab notebooks/00_recap",
      lambda: "jupyterlab" in read(ROOT / "requirements-notebooks.txt")),
     ("May I use it in a product?", "README.md", "MIT licence",
