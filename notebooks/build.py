@@ -13,6 +13,7 @@ import io
 import pydoc
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -91,19 +92,27 @@ def main():
         these = chosen(args.names)
     except ValueError as error:
         parser.error(str(error))
-    for source in these:
-        begun = time.time()
-        target = source.with_suffix(".ipynb")
-        if args.shown:
+    if args.shown:
+        for source in these:
+            target = source.with_suffix(".ipynb")
             notebook = nbformat.read(target, as_version=4)
             renew(notebook)
             nbformat.write(notebook, target)
-            continue
-        notebook = execute(source)
-        if not args.run:
-            nbformat.write(notebook, target)
-        size = f", {target.stat().st_size / 1000:.0f} KB" if target.exists() else ""
-        print(f"{source.stem}: {time.time() - begun:.0f} s{size}")
+        return
+    # Two side by side, the last first: those are the longest.
+    with ProcessPoolExecutor(2) as pool:
+        for line in pool.map(build, reversed(these), [not args.run] * len(these)):
+            print(line, flush=True)
+
+def build(source, kept):
+    """Run a notebook, and write it if it is to be kept.  Returns a line about it."""
+    begun = time.time()
+    target = source.with_suffix(".ipynb")
+    notebook = execute(source)
+    if kept:
+        nbformat.write(notebook, target)
+    size = f", {target.stat().st_size / 1000:.0f} KB" if target.exists() else ""
+    return f"{source.stem}: {time.time() - begun:.0f} s{size}"
 
 if __name__ == "__main__":
     sys.exit(main())
