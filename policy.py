@@ -360,7 +360,7 @@ def likelihood_bound(policy, batch: dict, omega: Tensor, eta: Tensor, alpha=None
 
 # ---------------------------------------------------------------- acting
 
-@torch.no_grad()
+@torch.inference_mode()
 def predict_subtask(policy, observation: dict, prompt: Tensor) -> Tensor:
     """ℓ̂: the most likely subtask, word by word.  Returns ids (B, subtask_length)."""
     length = policy.config.interface.subtask_length
@@ -372,7 +372,7 @@ def predict_subtask(policy, observation: dict, prompt: Tensor) -> Tensor:
         subtask[:, i] = policy.subtask_logits(hidden)[:, i, : policy.n_words].argmax(-1)
     return subtask
 
-@torch.no_grad()
+@torch.inference_mode()
 def sample_actions(
     policy, observation, prompt, subtask, indicator=True, beta=1.0, steps=5, omega=None, frozen=None
 ):

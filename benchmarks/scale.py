@@ -95,8 +95,8 @@ def wait(device):
 
 def flop_of_sample(policy):
     """6 FLOP per weight and token: forward 2, backward 4.  Attention's products are left out."""
-    backbone = sum(p.numel() for block in policy.backbone.blocks for p in block.parameters())
-    expert = sum(p.numel() for layer in policy.expert.layers for p in layer.parameters())
+    backbone = sum(p.numel() for p in policy.backbone.blocks.parameters())
+    expert = sum(p.numel() for p in policy.expert.layers.parameters())
     own = Settings().draws * policy.config.interface.n_arms
     return 6 * (backbone * len(policy.mask) + expert * own)
 

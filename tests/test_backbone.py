@@ -31,10 +31,11 @@ IMAGE = TOYS.image
 PATCH = TOYS.patch
 PATCHES = 9  # of an image
 
-def make_backbone(layers=2, heads=2, width=12, n_tokens=30, n_text=15, cameras=()):
+def make_backbone(layers=2, heads=2, width=12, n_tokens=30, n_text=15, cameras=(), **more):
     """In double precision, but with cameras: images become float32."""
     torch.manual_seed(0)
-    config = PolicyConfig(seen_by(*cameras), width=width, layers=layers, heads=heads)
+    interface = replace(seen_by(*cameras), **more)
+    config = PolicyConfig(interface, width=width, layers=layers, heads=heads)
     backbone = Backbone(config, n_tokens, n_text)
     return backbone if cameras else backbone.double()
 
@@ -255,8 +256,7 @@ def test_the_state_is_read_in_standard_deviations_from_its_mean():
     observation = make_observation()
     mean = torch.arange(6).double()
     std = torch.tensor([0.5, 2.0, 1.0, 3.0, 0.1, 10.0]).double()
-    scaled = make_backbone()
-    scaled.interface = replace(TOYS, state_mean=tuple(mean.tolist()), state_std=tuple(std.tolist()))
+    scaled = make_backbone(state_mean=tuple(mean.tolist()), state_std=tuple(std.tolist()))
     far = observation | {"state": observation["state"] * std + mean}
     torch.testing.assert_close(scaled.embed_observation(far), plain.embed_observation(observation))
     near = scaled.embed_observation(observation) - plain.embed_observation(observation)

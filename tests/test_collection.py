@@ -267,13 +267,13 @@ def test_an_iteration_collects_alone_and_with_a_coach_on_seeds_of_its_own(
     assert collect_iteration(s, "π", 4) == list(range(1, len(asked) + 1))
     alone = episode_seeds(2, "autonomous 4", 5)
     coached = episode_seeds(2, "corrected 4", 3)
-    expected = [("roll_out", alone, None, "rollout"), ("coach", coached, None, "rollout")]
+    expected = [("roll_out", alone, None), ("coach", coached, None)]
     if items:
         expected = [
-            ("roll_out", alone[::2], "sheet", "sheet"), ("roll_out", alone[1::2], None, "rollout"),
-            ("coach", coached[::2], "sheet", "sheet"), ("coach", coached[1::2], None, "rollout"),
+            ("roll_out", alone[::2], "sheet"), ("roll_out", alone[1::2], None),
+            ("coach", coached[::2], "sheet"), ("coach", coached[1::2], None),
         ]  # fmt: skip
-    assert [(x["kind"], x["seeds"], x["item"], x["purpose"]) for x in asked] == expected
+    assert [(x["kind"], x["seeds"], x["item"]) for x in asked] == expected
     assert all((x["s"], x["policy"], x["iteration"]) == (s, "π", 4) for x in asked)
     asked.clear()
     collect_iteration(replace(s, corrected=0), "π", 1)

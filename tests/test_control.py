@@ -231,7 +231,7 @@ def reference_collect(
     gate = Gate(world)
     taken = np.zeros(n, bool)
     if policy is not None:
-        g = generator(s.seed, f"rollout 0 {with_expert} {n} {beta}")
+        noise = [generator(seed, "noise") for seed in seeds]
         prompt = torch.tensor([encode(spec.prompt, 5)] * n)
         subtask = torch.zeros(n, 2, dtype=torch.long)
         chunk = np.zeros((n, 8, 6))
@@ -250,7 +250,8 @@ def reference_collect(
                 o = {key: torch.as_tensor(x)[live] for key, x in seen.items()}
                 if t % (s.execute * s.subtask_every) == 0:
                     subtask[live] = predict_subtask(policy, o, prompt[live])
-                omega = torch.randn(n, 8, 6, generator=g)[live]
+                drawn = [torch.randn(8, 6, generator=noise[i]) for i in np.flatnonzero(live)]
+                omega = torch.stack(drawn)
                 told = (prompt[live], subtask[live], indicator, beta, s.euler, omega)
                 chunk[live] = sample_actions(policy, o, *told).numpy()
             actions = np.where(taken[:, None], operator.act(world), chunk[:, t % s.execute])

@@ -158,6 +158,12 @@ def test_every_name_on_a_page_exists(page):
         elif re.fullmatch(r"test_\w+", span):
             assert span in TESTS, span
 
+# Options of torchrun, and of SLURM.
+OF_TORCHRUN = """
+    --standalone --nproc-per-node --nnodes --rdzv-backend --rdzv-id --rdzv-endpoint
+    --nodes --ntasks-per-node --gpus-per-node --time
+""".split()
+
 @pytest.mark.parametrize("page", FOR_READERS, ids=lambda page: page.stem)
 def test_every_command_on_a_page_exists(page):
     text = read(page)
@@ -179,10 +185,10 @@ def test_every_command_on_a_page_exists(page):
     # Options: of `Settings`, or of a parser.
     code = [*ROOT.glob("*/*.py"), *ROOT.glob("*/*/*.py"), *ROOT.glob("*.py")]
     parsers = " ".join(read(path) for path in code)
-    for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text):
+    for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text):
         setting = option[2:].removeprefix("no-").replace("-", "_")
         known = setting in Settings.__dataclass_fields__ or f'"{option}"' in parsers
-        assert known or option == "--help", option
+        assert known or option in ("--help", *OF_TORCHRUN), option
 
 def commands_of_reproduce():
     """The names that `python -m reproduce NAME` takes."""

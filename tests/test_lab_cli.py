@@ -45,13 +45,13 @@ def test_every_setting_is_an_option():
             continue
         given = f.default
         if given is None:  # a share, or a number of steps or episodes
-            given = 0.5 if f.name in ("positive", "beta") else 7
+            given = 0.5 if f.type == float | None else 7
             given = "box" if f.name == "pretraining_tasks" else given
         value = getattr(parse([option, str(given)]), f.name)
         assert value == given and type(value) is type(given)
     assert booleans == {
         "supervised", "vision", "metadata", "bodies", "clip_returns", "force_corrections",
-        "value_on_corrections", "token_loss", "insulation",
+        "value_on_corrections", "token_loss", "insulation", "bf16",
     }  # fmt: skip
 
 def test_no_insulation_on_the_command_line_reaches_the_run(tmp_path):

@@ -181,7 +181,7 @@ def first_losses(monkeypatch):
     """A list to which every training adds the loss of its first batch, in the place of training."""
     found = []
 
-    def optimise(network, draw_loss, n_steps, learning_rate, name, watch):
+    def optimise(network, draw_loss, n_steps, learning_rate, name, watch, bf16):
         found.append(draw_loss().item())
         return network.eval()
 
@@ -307,7 +307,7 @@ def test_both_networks_train_on_pictures_and_keypoints_are_not_read(monkeypatch)
     names = ("state", "keypoints")
     scenes = {name: np.concatenate([e.observations[name] for e in D]) for name in names}
     pictures = photograph(**scenes)
-    monkeypatch.setattr(data_module, "render", lambda state, keypoints: pictures)
+    monkeypatch.setattr(data_module, "render", lambda state, keypoints, side: pictures)
     blind = []
     for e in D:
         nothing = {"keypoints": 0 * e.observations["keypoints"]}
@@ -460,7 +460,7 @@ def test_pre_training_and_fine_tuning_have_each_its_learning_rate(monkeypatch, f
     """And V its own: what reaches the optimiser."""
     asked = []
 
-    def optimise(network, draw_loss, n_steps, learning_rate, name, watch):
+    def optimise(network, draw_loss, n_steps, learning_rate, name, watch, bf16):
         asked.append((n_steps, learning_rate, name))
         return network
 

@@ -28,6 +28,7 @@ WORDS = {
     "output": "velocity",
     "flow_weight": "paper",
     "data": "D.npz",
+    "size": "small",
 }
 
 
