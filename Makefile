@@ -17,7 +17,7 @@ test: .venv/installed
 	.venv/bin/python tests/both.py
 
 slow: .venv/notebooks
-	.venv/bin/python tests/both.py -m slow
+	.venv/bin/python tests/both.py -m slow --durations=15
 
 notebooks: .venv/notebooks
 	.venv/bin/python notebooks/build.py

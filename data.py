@@ -238,8 +238,9 @@ def stack_steps(episodes, interface, device="cpu", horizon=None):
     """All steps of all episodes in a row: a dict of tensors with leading axis M.
 
     interface: of the networks.  horizon: H; None leaves the actions out.
-    Returns what `perceive` does; ids of prompt (M, prompt_length), of `described`, the prompt with
-    the metadata s, and of subtask (M, subtask_length); actions (M, H, action_dim), a_{t:t+H}.
+    Returns what `perceive` does; clock (M, 1), the part of the time limit that is over; ids of
+    prompt (M, prompt_length), of `described`, the prompt with the metadata s, and of subtask
+    (M, subtask_length); actions (M, H, action_dim), a_{t:t+H}.
 
     A chunk is what was done, whoever did it: near a takeover it holds actions of the policy and
     of the operator, and I_t is that of its first step.
@@ -273,6 +274,8 @@ def stack_steps(episodes, interface, device="cpu", horizon=None):
     steps = perceive(observation, interface)
     if horizon is not None:
         steps["actions"] = np.concatenate(chunks)
+    clock = [np.arange(len(e), dtype=np.float32) / e.max_length for e in episodes]
+    steps["clock"] = np.concatenate(clock)[:, None]  # (M, 1)
     steps["prompt"] = np.array(prompts)
     steps["described"] = np.array(described)
     steps["subtask"] = np.concatenate(subtasks)

@@ -62,9 +62,10 @@ def recap(s: Settings, keep=call) -> tuple:
     # Then from experience.  Data only grow; every round trains the pre-trained networks again.
     for k in range(1, s.iterations + 1):  # 6
         D = D + keep(f"D_{k}", collect_iteration, s, pi, k)  # 7
-        V = keep(f"V_{k}", train_value, copy.deepcopy(V_pre), D, s, s.value_steps)  # 8
+        start = V if s.restart == "all" else V_pre
+        V = keep(f"V_{k}", train_value, copy.deepcopy(start), D, s, s.value_steps)  # 8
         I = label(predict_values(V, D), D, s, iteration=k)
-        start = pi if s.restart == "last" else pi_pre
+        start = pi_pre if s.restart == "pretrained" else pi
         pi = keep(f"pi_{k}", train_policy, copy.deepcopy(start), D, I, s, s.policy_steps)  # 9
     return pi, V
 
@@ -85,7 +86,7 @@ def supervised(s: Settings, keep=call) -> VLA:
 def new_value(s: Settings) -> ValueFunction:
     """V with random weights (paper: from a pre-trained VLM)."""
     torch.manual_seed(s.seed)
-    return ValueFunction(ValueConfig(s.interface, **SIZES[s.size].value))
+    return ValueFunction(ValueConfig(s.interface, clock=s.value_clock, **SIZES[s.size].value))
 
 def new_policy(s: Settings, **size) -> VLA:
     """π with random weights (paper: from a pre-trained VLM).  size: fields of `PolicyConfig`."""

@@ -96,6 +96,7 @@ class Settings:
     c_fail: float = labels_(1.0, "C_fail of Eq. 5, in time limits of the task", paper="large")
     clip_returns: bool = labels_(False, "the other range: R / limit, clipped at -1")
     force_corrections: bool = labels_(True, "I = True where the operator corrected", paper="yes")
+    value_clock: bool = labels_(False, "V sees how much of the time limit is over")
     value_on_corrections: bool = labels_(True, "V learns from corrected episodes, too", paper="yes")
 
     dropout: float = training_(0.3, "how often the indicator is left out in training", paper="0.3")
@@ -127,8 +128,9 @@ class Settings:
     value_steps: int = training_(600, "gradient steps of V^k, from V_pre")
     value_batch: int = training_(128, "steps per batch of the value function")
     restart: str = training_(
-        "pretrained", "π^k starts from: pretrained or last (π^{k-1})", paper="pretrained"
-    )
+        "pretrained", "π^k starts from: pretrained, last (π^{k-1}), or all (V^k goes on, too)",
+        paper="pretrained",
+    )  # fmt: skip
     token_loss: bool = training_(True, "train the backbone on the action tokens", paper="yes")
     insulation: bool = training_(True, "no gradient from the expert to the backbone", paper="yes")
     output: str = training_("clean", "what the expert puts out: clean (â) or velocity (f)")
@@ -229,7 +231,7 @@ def check_settings(s):
     check("beta", 0 <= s.beta <= 1000, "a number >= 0 and <= 1000")
     check("c_fail", 0 <= s.c_fail <= 1000, "a number >= 0 and <= 1000")
     check("device", s.device in ("cpu", "cuda", "mps"), "cpu, cuda or mps")
-    check("restart", s.restart in ("pretrained", "last"), "pretrained or last")
+    check("restart", s.restart in ("pretrained", "last", "all"), "pretrained, last or all")
     check("output", s.output in ("clean", "velocity"), "clean or velocity")
     check("flow_weight", s.flow_weight in FLOW_WEIGHTS, " or ".join(FLOW_WEIGHTS))
     if s.target.name in sim_tasks.TASKS:

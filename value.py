@@ -55,6 +55,7 @@ class ValueConfig:
     layers: int = 2
     heads: int = 2
     n_bins: int = 201  # the paper's B
+    clock: bool = False  # V sees how much of the time limit is over, too
 
 class ValueFunction(nn.Module):
     """p_φ(V | o_t, ℓ): tokens [observation | prompt ℓ_t | "value:"], read at the last one."""
@@ -66,6 +67,8 @@ class ValueFunction(nn.Module):
         n_words = len(interface.vocabulary)
         n_text = interface.prompt_length + 1
         self.backbone = Backbone(config, n_words, n_text)
+        if config.clock:
+            self.clock = nn.Linear(1, config.width)
         self.head = nn.Linear(config.width, config.n_bins)
         # For co-training: all words of an answer at once.
         self.answer = nn.Linear(config.width, interface.subtask_length * n_words)
@@ -90,6 +93,8 @@ class ValueFunction(nn.Module):
         cue = torch.full_like(prompt[:, :1], WORDS.index(cue))  # (B, 1)
         text = self.backbone.token(torch.cat([prompt, cue], dim=1))  # (B, L + 1, width)
         seen = self.backbone.embed_observation(observation)  # (B, n, width)
+        if self.config.clock:
+            seen = seen + self.clock(observation["clock"])[:, None]  # (B, 1, width)
         tokens = torch.cat([seen, text], dim=1)  # (B, n + L + 1, width)
         # No mask: nothing is generated, so all may see one another.
         last = tokens.shape[1] - 1

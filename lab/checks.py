@@ -20,7 +20,7 @@ def check_value(value, trained_on, heldout, s):
     Returns a dict of numbers, None where one cannot be computed:
     heldout_correlation: of V with the return.  heldout_loss, train_loss: Eq. 1 on either; their
     difference is what V overfits.  outcome_auc, prompt_effect: see the functions.
-    heldout_success: share of the others that succeed.
+    heldout_success: share of the others that succeed.  calibration: see the function.
     """
     return {
         "heldout_correlation": correlation(value, heldout, s),
@@ -28,6 +28,7 @@ def check_value(value, trained_on, heldout, s):
         "train_loss": mean_value_loss(value, trained_on, s),
         "outcome_auc": outcome_auc(value, heldout),
         "prompt_effect": prompt_effect(value, heldout, s),
+        "calibration": calibration(value, heldout, s),
         "heldout_success": float(np.mean([e.success for e in heldout])),
     }
 
@@ -38,6 +39,16 @@ def correlation(value, episodes, s):
     if V.std() == 0 or R.std() == 0:
         return None
     return float(np.corrcoef(V, R)[0, 1])
+
+def calibration(value, episodes, s, n=10):
+    """Does V mean what it says?  The steps sorted by V, in n groups: [[mean V, mean R], ...].
+
+    In a calibrated V both are the same in every group, however well it tells steps apart.
+    """
+    V = np.concatenate(predict_values(value, episodes))  # (M,)
+    R = np.concatenate(episode_returns(episodes, s))
+    groups = np.array_split(np.argsort(V, kind="stable"), n)
+    return [[float(V[g].mean()), float(R[g].mean())] for g in groups if len(g)]
 
 def mean_value_loss(value, episodes, s):
     """Eq. 1 over all steps of `episodes`: what overfits when data are few."""

@@ -36,7 +36,7 @@ PRETRAINING = (
     "draws", "learning_rate", "pretraining_steps", "value_learning_rate",
     "value_pretraining_steps", "value_batch", "vision", "cameras", "metadata", "metadata_dropout",
     "web", "bodies", "token_loss", "insulation", "output", "flow_weight", "device", "data",
-    "horizon", "size", "bf16",
+    "horizon", "size", "bf16", "value_clock",
 )  # fmt: skip
 SFT = (*PRETRAINING, "task", "sft_steps", "fine_tuning_rate", "value_steps")
 COLLECTED = (*SFT, "autonomous", "corrected", "execute", "euler", "subtask_every")

@@ -18,10 +18,10 @@ from helpers import (
     toy_value,
     with_items,
 )
-from labels import returns
+from labels import episode_returns, returns
 from lab import checks, evaluation
-from lab.checks import correlation, count_labels, flow_loss_by_eta, mean_value_loss, outcome_auc
-from lab.checks import prompt_effect
+from lab.checks import calibration, correlation, count_labels, flow_loss_by_eta, mean_value_loss
+from lab.checks import outcome_auc, prompt_effect
 from lab.evaluation import evaluate, score, subtask_accuracy
 from policy import VLA, draw_noise
 from settings import Settings
@@ -164,6 +164,22 @@ def test_tasks_with_items_are_measured_on_one_and_reported_for_each(monkeypatch)
     assert "items" not in evaluate(s, "y", toy_policy()) and asked == [None]
 
 # ---------------------------------------------------------------- the value function
+
+def test_calibration_is_the_mean_of_v_and_of_r_in_groups_by_v(monkeypatch):
+    s = Settings()
+    episodes = [episode(7, seed=1), episode(13, seed=2, success=False)]
+    R = np.concatenate(episode_returns(episodes, s))
+    order = np.random.default_rng(0).permutation(20)
+    V = np.linspace(-0.9, -0.1, 20)[order]
+    monkeypatch.setattr(checks, "predict_values", lambda value, D: [V[:7], V[7:]])
+    found = calibration(None, episodes, s, n=4)
+    for g, (mean_v, mean_r) in enumerate(found):
+        rows = [i for i in range(20) if 5 * g <= order[i] < 5 * g + 5]
+        assert mean_v == pytest.approx(np.mean([V[i] for i in rows]))
+        assert mean_r == pytest.approx(np.mean([R[i] for i in rows]))
+    # A perfect V is calibrated.
+    monkeypatch.setattr(checks, "predict_values", lambda value, D: [R[:7], R[7:]])
+    assert all(a == b for a, b in calibration(None, episodes, s))
 
 def test_outcome_auc_by_counting_pairs(monkeypatch):
     """At one common step, here 5 // 2 = 2; an episode that is over by then does not count."""

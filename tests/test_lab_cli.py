@@ -51,7 +51,7 @@ def test_every_setting_is_an_option():
         assert value == given and type(value) is type(given)
     assert booleans == {
         "supervised", "vision", "metadata", "bodies", "clip_returns", "force_corrections",
-        "value_on_corrections", "token_loss", "insulation", "bf16",
+        "value_on_corrections", "token_loss", "insulation", "bf16", "value_clock",
     }  # fmt: skip
 
 def test_no_insulation_on_the_command_line_reaches_the_run(tmp_path):

@@ -634,6 +634,27 @@ def test_every_iteration_restarts_from_the_pretrained_networks_and_data_only_gro
             assert len(after) > len(before)
             assert all(np.array_equal(x.actions, y.actions) for x, y in zip(before, after))
 
+@pytest.mark.parametrize("restart", ["pretrained", "last", "all"])
+def test_where_pi_k_and_v_k_start(monkeypatch, restart):
+    begun = []
+    ended = []
+
+    def train(kind, network):
+        begun.append((kind, weights_of(network)))
+        with torch.no_grad():
+            next(network.parameters()).add_(1.0)
+        ended.append((kind, weights_of(network)))
+        return network
+
+    monkeypatch.setattr(recap, "train_policy", lambda pi, D, I, s, n: train("policy", pi))
+    monkeypatch.setattr(recap, "train_value", lambda V, D, s, n: train("value", V))
+    recap.recap(Settings(**(TINY_RUN | dict(iterations=2, restart=restart))))
+    for kind, follows in (("policy", restart != "pretrained"), ("value", restart == "all")):
+        begins = [weights for what, weights in begun if what == kind]
+        ends = [weights for what, weights in ended if what == kind]
+        for k in (2, 3):  # after pre-training and SFT
+            assert torch.equal(begins[k], ends[k - 1 if follows else 0])
+
 def test_restart_changes_from_which_weights_pi_k_starts_and_nothing_else(
     tiny, tmp_path, monkeypatch
 ):
@@ -707,6 +728,7 @@ KNOBS = {
     "execute": (3, "D_1"),
     "horizon": (6, "pi_pre", dict(execute=4)),
     "size": ("small", "V_pre pi_pre"),
+    "value_clock": (True, "V_pre pi_pre"),
     "bf16": (True, "V_pre pi_pre"),
     "euler": (2, "D_1"),
     "subtask_every": (1, ""),

@@ -36,7 +36,7 @@ WORDS = "evaluation_metadata"
             dict(evaluation_metadata="fast slow careful", metadata=True),
             f"{WORDS}: 'fast slow careful', expected two words at most",
         ),
-        (dict(restart="first"), "restart: 'first', expected pretrained or last"),
+        (dict(restart="first"), "restart: 'first', expected pretrained, last or all"),
         (dict(output="noise"), "output: 'noise', expected clean or velocity"),
         (dict(flow_weight="snr"), "flow_weight: 'snr', expected clean or constant or paper"),
         (dict(metadata_dropout=1.1), "metadata_dropout: 1.1"),

@@ -241,6 +241,20 @@ def test_value_of_a_chain_matches_dynamic_programming():
 
 # ---------------------------------------------------------------- images, and questions about them
 
+@pytest.mark.parametrize("clock", [False, True])
+def test_a_clock_tells_apart_what_looks_the_same(clock):
+    """One observation at two times: late it is worth less.  Without a clock V is their mean."""
+    value = make_value(replace(TINY, clock=clock))
+    one = make_observation(1)
+    observation = {name: torch.cat([x, x]) for name, x in one.items()}
+    observation["clock"] = torch.tensor([[0.1], [0.9]])
+    prompt = prompt_ids("fold shirt", "fold shirt")
+    row = torch.arange(400) % 2
+    train(value, observation, prompt, row, torch.where(row == 1, -0.9, -0.3), steps=150)
+    early, late = expected_value(value(observation, prompt)).tolist()
+    expected = (-0.3, -0.9) if clock else (-0.6, -0.6)
+    assert (early, late) == pytest.approx(expected, abs=0.03)
+
 def test_value_reads_images_of_every_camera_that_it_has():
     observation, prompt, _ = asked(3, cameras=CAMERAS)
     value = make_value(replace(TINY, interface=seen_by("base", "right_wrist")))
@@ -336,7 +350,7 @@ def test_questions_and_values_train_one_backbone_through_two_heads():
 
 # ---------------------------------------------------------------- no setting is idle
 
-SIZES = [f.name for f in fields(ValueConfig) if isinstance(f.default, int)]
+SIZES = [f.name for f in fields(ValueConfig) if type(f.default) is int]
 
 @pytest.mark.parametrize("name", SIZES)
 def test_every_size_changes_the_network(name):
@@ -352,5 +366,5 @@ def test_every_size_changes_the_network(name):
         assert (base(observation, prompt) - other(observation, prompt)).abs().max() > 1e-4
 
 def test_no_setting_is_without_a_test():
-    # see `test_value_reads_images_...`
-    assert {f.name for f in fields(ValueConfig)} - set(SIZES) == {"interface"}
+    # see `test_value_reads_images_...`, `test_a_clock_tells_...`
+    assert {f.name for f in fields(ValueConfig)} - set(SIZES) == {"interface", "clock"}

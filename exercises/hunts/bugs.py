@@ -193,7 +193,7 @@ BUGS = {
     15: Bug(
         "every iteration goes on from the last policy", "recap",
         [(
-            '        start = pi if s.restart == "last" else pi_pre',
+            '        start = pi_pre if s.restart == "pretrained" else pi',
             "        start = pi",
         )],
         "Algorithm 1 restarts from the pre-trained checkpoint.  One iteration from π⁰ can look as "
