@@ -41,6 +41,7 @@ from lab.program import run_program
 from ranks import joined, rank
 from reproduce.ablations import ABLATIONS, ablation, web
 from reproduce.aloha import aloha
+from reproduce.beyond import critic, online
 from reproduce.cache import dismiss, serve
 from reproduce.claims import write_claims
 from reproduce.counts import counts
@@ -58,6 +59,7 @@ FIGURES = {
 }  # fmt: skip
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
 KNOBS = {name: partial(ablation, name) for name in ABLATIONS} | {"web": web, "start": start}
+KNOBS |= {"online": online, "critic": critic}
 # What needs more than requirements.txt is no part of "all".
 MORE = {"aloha": aloha}
 # What --only can choose from: tasks; of fig11 methods, of the map points.

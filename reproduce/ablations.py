@@ -44,6 +44,22 @@ ABLATIONS = {
             "clipped at -1": dict(clip_returns=True),
         },
     ),
+    "balance": (
+        "how often the indicator is shown on positives (default: as the data are, a fifth)",
+        {},
+        {
+            "as in the data": {},
+            "half of the draws": dict(balance=0.5),
+            "8 of 10 draws": dict(balance=0.8),
+            "as in the data, 4 x the steps": dict(policy_steps=14_000),
+            "half of the draws, 4 x the steps": dict(policy_steps=14_000, balance=0.5),
+        },
+    ),
+    "clock": (
+        "V sees how much of the time limit is over; FoldCollar",
+        dict(task="fold_collar"),
+        {"no clock": {}, "a clock": dict(value_clock=True)},
+    ),
     "flow": (
         "what the expert puts out, and α_η of Eq. 4",
         {},

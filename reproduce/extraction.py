@@ -152,6 +152,9 @@ POINTS = {
     "base": {},
     "1000 gradient steps": dict(policy_steps=1000),
     "7000 gradient steps": dict(policy_steps=7000),
+    "14000 gradient steps": dict(policy_steps=14_000),
+    "half of RECAP's draws positive": dict(balance=0.5),
+    "2 % positive": dict(positive=0.02),
     "50 episodes collected": dict(autonomous=38, corrected=12),
     "600 episodes collected": dict(autonomous=450, corrected=150),
     # as in Fig. 9, and in the paper's Fig. 11
@@ -159,6 +162,8 @@ POINTS = {
     "pre-trained on the target alone": dict(pretraining_tasks="fold_shirt"),
     "20 steps of SFT": dict(sft_steps=20),
     "20 steps of SFT, none of 600 corrected": dict(sft_steps=20, autonomous=600, corrected=0),
+    "images": dict(vision=True),
+    "images, 50 episodes collected": dict(vision=True, autonomous=38, corrected=12),
 }
 
 def map_settings(seed, quick, **change):

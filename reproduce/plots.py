@@ -290,3 +290,30 @@ def guidance(groups):
         bare(ax, grid="both")
     ax.legend(fontsize=FONT - 2, frameon=False)
     return fig
+
+# ---------------------------------------------------------------- over episodes
+
+def over_episodes(groups):
+    """Throughput and success at β = 1, and guided, against the number of episodes collected.
+
+    groups: {what: {"episodes": one number per round, "β=1", "guided": rows as in `bars`, one per
+    round}}.  Bars are ±1 standard error over the seeds.  Returns a Figure.
+    """
+    fig = plt.figure(figsize=(11, 6.4), layout="constrained")
+    panels = fig.subplots(2, 2, sharex=True)
+    keys = (("throughput", 1, "successes per hour"), ("success", 100, "success rate (%)"))
+    for line, (key, scale, title) in zip(panels, keys):
+        for ax, (kind, how) in zip(line, (("β=1", "β = 1"), ("guided", "guided"))):
+            for (name, group), (colour, marker) in zip(groups.items(), LINES):
+                values = scale * np.array([row[key]["values"] for row in group[kind]])
+                ax.errorbar(
+                    group["episodes"], values.mean(1), standard_error(values), color=colour,
+                    marker=marker, markersize=4, capsize=2, label=name,
+                )  # fmt: skip
+            ax.set(title=f"{title}, {how}")
+            ax.title.set_fontsize(FONT)
+            bare(ax, grid="both")
+    for ax in panels[1]:
+        ax.set_xlabel("episodes collected")
+    panels[0, 0].legend(fontsize=FONT - 2, frameon=False)
+    return fig
