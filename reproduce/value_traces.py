@@ -14,8 +14,10 @@ from value import predict_values
 
 # edge grasp: the mistake itself.  slip: what follows when the half is carried on, at worst lost
 # for good.  edge let go: such a half released elsewhere than at the goal, before it slips.
-# let go: a well held one released there, or spilled.
-KINDS_OF_MISTAKES = ("edge grasp", "slip", "edge let go", "let go")
+# let go: a well held one released there, or spilled.  wrong turn: where there are two ways, a half
+# that is held comes nearer to the goal that does not count, by TURN at first.
+KINDS_OF_MISTAKES = ("edge grasp", "slip", "edge let go", "let go", "wrong turn")
+TURN = 0.05  # m
 
 def mistakes(spec, seeds, episodes):
     """The simulator's record: {kind: bool (T,) per episode}, True where that went wrong then.
@@ -25,6 +27,7 @@ def mistakes(spec, seeds, episodes):
     """
     world = World(spec, seeds)
     T = max(len(e) for e in episodes)
+    before = turned(world)
     record = {kind: np.zeros((len(episodes), T), bool) for kind in KINDS_OF_MISTAKES}
     for t in range(T):
         hold = world.hold.copy()
@@ -40,10 +43,36 @@ def mistakes(spec, seeds, episodes):
         record["slip"][:, t] = slip
         record["edge let go"][:, t] = released & by_edge
         record["let go"][:, t] = released & ~by_edge
+        after = turned(world)
+        record["wrong turn"][:, t] = (after & ~before).any(1)
+        before = after
     cut = {}
     for kind, steps in record.items():
         cut[kind] = [row[: len(e)] for row, e in zip(steps, episodes)]
     return cut
+
+def turned(world):
+    """Which halves are held and nearer to the goal that does not count: bool (n, arm)."""
+    if world.wrong_goals is None:
+        return np.zeros(world.hold.shape, bool)
+    stage = np.minimum(world.stage, len(world.spec.stages) - 1)
+    wrong = world.wrong_goals[np.arange(world.n), stage]  # (n, arm, xy)
+    right_m = np.linalg.norm(world.handles - world.goal, axis=-1)  # (n, arm)
+    wrong_m = np.linalg.norm(world.handles - wrong, axis=-1)
+    return (world.hold != NOTHING) & (wrong_m < right_m - TURN)
+
+def falls_from_grasp_to_slip(values, record):
+    """P(V before an edge grasp > V after a slip), over all pairs; None without either.
+
+    What a calibrated V must show: the mistake has been made in between, and cost something.
+    """
+    before = [v[:-1][m[:-1]] for v, m in zip(values, record["edge grasp"])]
+    after = [v[1:][m[:-1]] for v, m in zip(values, record["slip"])]
+    before = np.concatenate(before)[:, None]  # (grasps, 1)
+    after = np.concatenate(after)[None]  # (1, slips)
+    if before.size == 0 or after.size == 0:
+        return None
+    return float(((before > after) + 0.5 * (before == after)).mean())
 
 def drops_find_mistakes(values, mistakes):
     """AUC of the drop V(o_t) - V(o_{t+1}) for "something went wrong in step t".
@@ -82,6 +111,7 @@ def drops_of_v(s, folder):
         # Those that the AUC sees, and those of the last steps.
         found["mistakes"][kind] = int(sum(m[:-1].sum() for m in by_episode))
         found["last"][kind] = int(sum(m[-1] for m in by_episode))
+    found["grasp to slip"] = falls_from_grasp_to_slip(values, record)
     found["shown"] = shown(episodes, record["edge grasp"])
     return found
 
@@ -117,12 +147,20 @@ def fig4(o):
                 x = result[task][kind]
                 auc = f"{kind:<12} AUC of drops of V {plus_minus(x['auc'], 3)}"
                 print(f"  {auc}, {x['mistakes']} of them; {x['last']} more ended an episode")
+        if result[task]["grasp to slip"]:
+            falls = plus_minus(result[task]["grasp to slip"], 3)
+            print(f"  V before an edge grasp above V after a slip: {falls}")
         draw_traces(o, group[0], found[0]["shown"])
     o.keep("fig4", result)
 
 def over_seeds(found):
-    """{"steps", kind: {"auc", "mistakes", "last"}} of a task.  found: `drops_of_v` of each seed."""
+    """{"steps", "grasp to slip", kind: {"auc", "mistakes", "last"}} of a task.
+
+    found: `drops_of_v` of each seed.
+    """
     row = {"steps": sum(x["steps"] for x in found)}
+    falls = [x["grasp to slip"] for x in found if x["grasp to slip"] is not None]
+    row["grasp to slip"] = spread(falls) if falls else None
     for kind in KINDS_OF_MISTAKES:
         auc = [x["auc"][kind] for x in found if x["auc"][kind] is not None]
         if auc:

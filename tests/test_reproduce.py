@@ -12,8 +12,14 @@ from collection import demonstrate
 from reproduce import __main__ as command
 from reproduce import ablations, extraction, statistics
 from reproduce.options import Options, UsageError
-from reproduce.value_traces import KINDS_OF_MISTAKES, drops_find_mistakes, mistakes
+from reproduce.value_traces import (
+    KINDS_OF_MISTAKES,
+    drops_find_mistakes,
+    falls_from_grasp_to_slip,
+    mistakes,
+)
 from settings import Settings
+from sim_tasks.arms import World
 from test_reproduce_claims import row
 
 # ---------------------------------------------------------------- the command line
@@ -360,7 +366,8 @@ def test_the_record_of_mistakes_lines_up_with_what_was_seen():
         found = 0
         record = mistakes(spec, seeds, episodes)
         for i, e in enumerate(episodes):
-            grasp, slip, edge_let_go, let_go = [record[kind][i] for kind in KINDS_OF_MISTAKES]
+            grasp, slip, edge_let_go, let_go, turn = [record[kind][i] for kind in KINDS_OF_MISTAKES]
+            assert not turn.any()  # here is one way only
             edge = e.observations["keypoints"][:, :2, 7] > 0  # (T, arm)
             taken = (edge[1:] & ~edge[:-1]).any(1)  # (T - 1,)
             assert (grasp[:-1] == taken).all() and len(grasp) == len(e)
@@ -400,10 +407,40 @@ def test_a_half_held_by_its_edge_that_is_opened_before_it_slips_is_no_slip():
     for i, wrong in enumerate(record):
         if wrong.any() and wrong.argmax() < len(wrong) - 5:
             after = {kind: x[i][wrong.argmax() + 1 :].sum() for kind, x in by_kind.items()}
-            assert after == {"edge grasp": 0, "slip": 0, "edge let go": 1, "let go": 0}
+            assert after == dict.fromkeys(KINDS_OF_MISTAKES, 0) | {"edge let go": 1}
             seen += 1
     assert seen > 5
 
+
+def test_a_wrong_turn_comes_before_every_end_of_the_wrong_way():
+    spec = sim_tasks.TASKS["fold_collar"]
+    seeds = list(range(100))
+    episodes = demonstrate(spec, seeds, "mixed")
+    record = mistakes(spec, seeds, episodes)
+    world = World(spec, seeds)
+    wrong = 0
+    for i, e in enumerate(episodes):
+        turns = np.flatnonzero(record["wrong turn"][i])
+        handles = e.observations["keypoints"][:, :2, :2]  # (T, arm, xy)
+        goals = world.wrong_goals[i, 0]  # (arm, xy)
+        ended = np.linalg.norm(handles[-1] - goals, axis=-1).min() < 0.1
+        if not e.success and len(e) < e.max_length and ended:
+            wrong += 1
+            assert len(turns) and turns[0] < len(e) - 3
+        if e.success:
+            assert len(turns) <= 2  # some begin so, and come back
+    assert wrong > 5
+
+def test_v_falls_from_the_grasp_to_the_slip_as_pairs_say():
+    rng = np.random.default_rng(0)
+    V = [rng.integers(8, size=30) / 8 for _ in range(4)]
+    record = {kind: [rng.random(30) < 0.2 for _ in V] for kind in ("edge grasp", "slip")}
+    before = [v[t] for v, m in zip(V, record["edge grasp"]) for t in range(29) if m[t]]
+    after = [v[t + 1] for v, m in zip(V, record["slip"]) for t in range(29) if m[t]]
+    pairs = [(b > a) + 0.5 * (b == a) for b in before for a in after]
+    assert falls_from_grasp_to_slip(V, record) == pytest.approx(np.mean(pairs))
+    none = {kind: [np.zeros(30, bool)] * 4 for kind in record}
+    assert falls_from_grasp_to_slip(V, none) is None
 
 def test_drops_find_mistakes_is_an_auc():
     rng = np.random.default_rng(0)
