@@ -144,6 +144,7 @@ def test_a_lerobot_folder_gives_the_same_numbers(tmp_path, saved):
     for name in one:
         assert one[name].dtype == other[name].dtype and np.array_equal(one[name], other[name])
 
+@pytest.mark.slow
 def test_the_command(tmp_path, saved, monkeypatch, capsys):
     arguments = [saved, "--out", tmp_path / "out", *FEW]
     assert run_program(monkeypatch, "lab/annotate.py", *arguments) == 0

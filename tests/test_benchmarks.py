@@ -30,6 +30,7 @@ def test_soak_for_longer():
     for seed in (1, 2, 3):
         assert soak(60_000, seed=seed)["violations"] == 0
 
+@pytest.mark.slow
 def test_the_judge_judges_under_python_O_too():
     """There an `assert` is skipped; the soak still notices arms that were not held."""
     with open(driver.__file__, encoding="utf-8") as file:

@@ -237,6 +237,7 @@ def test_every_snippet_is_tested():
     found = {name: n for name, n in found.items() if n > 0}
     assert found == {"FAQ.md": 1, "OWN_TASK.md": 1, "TRY.md": 1, "YOUR_VLA.md": 3}
 
+@pytest.mark.slow
 def test_the_check_of_a_task_of_your_own_says_what_the_page_expects(monkeypatch, capsys):
     """The code of "Check it before you train": the best nearly always, the mixed in 30 to 70 %."""
     code = re.search(r"```python\n(.*?)```", read(ROOT / "docs" / "OWN_TASK.md"), re.S)[1]

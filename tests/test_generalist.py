@@ -34,6 +34,7 @@ def generalist_folder():
     (name,) = [name for name in os.listdir(cache.CACHE) if name.startswith("generalist-")]
     return os.path.join(cache.CACHE, name)
 
+@pytest.mark.slow
 def test_the_generalist_learns_from_all_runs_and_stands_beside_their_last_stages(
     runs, tmp_path, monkeypatch, capsys
 ):

@@ -163,6 +163,7 @@ def test_lines_1_and_2_run_on_demonstrations_and_end_with_checks(saved, demos, t
     assert load_network(out / "pi_0.npz").config.horizon == 40
     assert not (out / "D_1.npz").exists()
 
+@pytest.mark.slow
 def test_lines_8_and_9_run_on_the_iterations_of_the_data(
     whole, tmp_path, capsys, monkeypatch
 ):
@@ -294,6 +295,7 @@ def test_data_meet_a_checkpoint_of_other_sizes_or_words(saved, demos, tmp_path):
     with pytest.raises(ValueError, match=r"actions: shape \(4,\), expected \(6,\)"):
         stack_steps([fewer], pi.config.interface, horizon=pi.config.horizon)
 
+@pytest.mark.slow
 def test_a_checkpoint_of_data_loads_where_the_data_are_not(saved, demos, tmp_path):
     """In a process that knows neither the data nor the toys."""
     out = tmp_path / "out"

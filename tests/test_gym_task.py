@@ -183,6 +183,7 @@ SIZES = dict(
     euler=1,
 )  # fmt: skip
 
+@pytest.mark.slow
 def test_algorithm_1_runs_without_corrections(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pendulum.py").write_text(FILE)

@@ -154,6 +154,7 @@ def test_a_folder_is_claimed_by_one_run_alone(tmp_path, monkeypatch):
         open_run(parse(["--out", "named"]))
     assert os.listdir("named") == ["settings.json"]
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no fork")
 def test_a_run_that_is_killed_at_its_first_moment_leaves_a_free_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

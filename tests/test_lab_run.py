@@ -51,6 +51,7 @@ def test_a_run_leaves_what_it_promises(tiny):
     for name, x in metrics["value"]["V_1"].items():
         assert metrics["value"][name] == x  # of the last V, once more at the top
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lost",
     [
@@ -73,6 +74,7 @@ def test_resume_ends_with_the_same_numbers(tiny, tmp_path, lost):
         a, b = (np.load(os.path.join(folder, name)) for folder in (out, copied))
         assert all(np.array_equal(a[key], b[key]) for key in a.files)
 
+@pytest.mark.slow
 def test_resume_after_kill_9(tiny, tmp_path):
     """A process of its own, in another working directory."""
     out, metrics = tiny

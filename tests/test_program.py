@@ -92,6 +92,7 @@ def run(command, folder=ROOT, **environment):
     variables = os.environ | {"COLUMNS": "80", "PYTHON": sys.executable} | environment
     return subprocess.run(command, shell=True, cwd=folder, env=variables, capture_output=True)
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["recap.py", "reproduce"])
 def test_help_is_shown_where_there_are_no_greek_letters(program, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
@@ -119,6 +120,7 @@ def work():
 sys.exit(run_program("p", work, lambda: "go on"))
 """
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
 def test_stdout_may_be_ascii_closed_full_or_cut_off(tmp_path):
     (tmp_path / "p.py").write_text(PROGRAM, encoding="utf-8")
@@ -134,6 +136,7 @@ def test_stdout_may_be_ascii_closed_full_or_cut_off(tmp_path):
         done = run(f"{start} 1 > /dev/full", tmp_path)
         assert done.returncode == 2 and done.stderr.count(b"\n") == 1
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
 def test_help_that_is_cut_off_says_nothing_else(tmp_path):
     (tmp_path / "p.py").write_text(PROGRAM, encoding="utf-8")

@@ -494,6 +494,7 @@ def until(run, last):
 
     return keep
 
+@pytest.mark.slow
 def test_alone_in_a_folder_and_resumed_the_algorithm_gives_the_same_bits(
     tiny, tmp_path, monkeypatch
 ):

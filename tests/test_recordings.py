@@ -99,6 +99,7 @@ def assert_same(one, other):
 
 # ---------------------------------------------------------------- line 7
 
+@pytest.mark.slow
 def test_corrections_of_a_person_are_line_7(tiny, commands, person, no_pictures, tmp_path):
     """An evening of docs/FAQ.md: π⁰ alone, then with a person; lines 1 to 9 on what they leave."""
     run = tiny[0]

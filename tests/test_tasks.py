@@ -589,6 +589,7 @@ TINY_OWN = dict(
     batch=8, value_batch=8, euler=1,
 )  # fmt: skip
 
+@pytest.mark.slow
 def test_algorithm_1_runs_on_the_example_from_another_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = ["--task", f"{OWN_TASK}:LID_AND_BALL", *options(TINY_OWN)]
@@ -600,6 +601,7 @@ def test_algorithm_1_runs_on_the_example_from_another_folder(tmp_path, monkeypat
     printed = capsys.readouterr().out
     assert "recap_1" in printed and "corrected episodes" in printed
 
+@pytest.mark.slow
 def test_an_expert_that_never_succeeds_is_said_before_any_training(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hopeless.py").write_text(
