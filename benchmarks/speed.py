@@ -46,7 +46,7 @@ def measure():
     for B in (16, 64, 128):  # batch size at the default length
         policy_step(steps, B, 2, yardstick)
     encoder_step(32, yardstick)
-    two_processes(steps)
+    two_processes(steps, seeds)
     for B in (64, 256, 1024):
         value_step(steps, B, yardstick)
     print("\nsampling a chunk (backbone, 5 Euler steps), and the subtask before it")
@@ -142,19 +142,20 @@ def encoder_step(B, yardstick):
     step = step_of(encoder, lambda: encoder(tokens).square().mean())
     print_step(f"nn.TransformerEncoder of the backbone's size, batch {B}", step, yardstick)
 
-def two_processes(steps):
+def two_processes(steps, seeds):
     """How much more two trainings side by side get done than one alone."""
     step, _ = policy_training(steps, 32)
     alone = milliseconds(step, 2.0)
     with workers(2) as pool:
-        begun = [pool.submit(train_alone, steps) for _ in range(2)]
+        begun = [pool.submit(train_alone, seeds) for _ in range(2)]
         together = [future.result() for future in begun]
     gain = sum(alone / ms for ms in together)
     print(f"{'two trainings side by side':<48} {gain:7.2f} times the steps of one")
 
-def train_alone(steps):
+def train_alone(seeds):
     """In a worker: the milliseconds of a step, on one thread."""
     torch.set_num_threads(1)
+    steps = stack_steps(demonstrate(TASK, seeds, "mixed"), INTERFACE, horizon=HORIZON)
     return milliseconds(policy_training(steps, 32)[0], 2.0)
 
 def value_step(steps, B, yardstick):

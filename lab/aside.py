@@ -9,6 +9,7 @@ import os
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
+from lab.files import load
 from lab.run import Run
 from lab.workers import workers
 from ranks import size
@@ -37,9 +38,9 @@ class AsideRun(Run):
         self.waiting = []  # (Future, name, product, arguments), in the order of Algorithm 1
 
     def measure(self, name, product, arguments):
-        # A network that is trained in place is of no use there, and D_0, D_1 ... are arguments.
-        networks = {x: made for x, made in self.made.items() if not isinstance(made, list)}
-        twin = (self.settings, self.out, self.given, networks, name, (None, *arguments[1:]))
+        # No network goes there: torch would move its weights to shared memory while they are in
+        # use here.  The other process reads them from their files.
+        twin = (self.settings, self.out, self.given, name, (None, *arguments[1:]))
         try:
             future = self.pool.submit(measure_there, *twin)
         except BrokenProcessPool:  # it was killed
@@ -61,14 +62,26 @@ class AsideRun(Run):
             future.result()
         super().measure(name, product, arguments)
 
+class FromFiles(dict):
+    """{name: product} of a run, each read when it is asked for.  out: the run's folder."""
+
+    def __init__(self, out):
+        super().__init__()
+        self.out = out
+
+    def __missing__(self, name):
+        self[name] = load(os.path.join(self.out, f"{name}.npz"))
+        return self[name]
+
 class Twin(Run):
     """The run as it is in the other process: it leaves files and says nothing."""
 
     def say(self, name, *lines):
         pass
 
-def measure_there(settings, out, given, networks, name, arguments):
+def measure_there(settings, out, given, name, arguments):
     """In the other process: leave the files of what is measured of one product."""
     twin = Twin(settings, out, given)
-    twin.made = networks
-    twin.measure(name, networks.get(name), arguments)
+    twin.made = FromFiles(out)
+    is_dataset = name.startswith("D_")  # of these, arguments are all that is read
+    twin.measure(name, None if is_dataset else twin.made[name], arguments)

@@ -1,10 +1,14 @@
 """lab/aside.py: what a second process measures is what the run itself would have measured."""
+import io
 import json
 import multiprocessing
 import os
+import pickle
 import signal
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+import torch
 
 import recap
 from helpers import TINY_RUN
@@ -38,6 +42,36 @@ def test_a_second_process_changes_no_number(alone, tmp_path, killed, capsys):
     # The other process left the files, and said nothing.
     assert json.loads((tmp_path / "labels_1.json").read_text(encoding="utf-8")) == alone[1][0]
     assert capsys.readouterr().out.count("offline_rl_sft") == 1
+
+def tensors_in(thing):
+    """How many tensors are pickled with it."""
+    found = []
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, x):
+            if isinstance(x, torch.Tensor):
+                found.append(x)
+
+    Pickler(io.BytesIO()).dump(thing)
+    return len(found)
+
+def test_no_tensor_goes_to_the_other_process(tmp_path):
+    """Torch moves what is sent to shared memory, in place and in a thread of its own: whoever
+    computes with it meanwhile reads memory that is free, now and then NaN.
+    """
+    sent = []
+
+    class Pool:
+        def submit(self, function, *arguments):
+            sent.append(arguments)
+            raise BrokenProcessPool
+
+    run = AsideRun(Settings(**TINY_RUN), str(tmp_path), None, Pool())
+    recap.recap(run.settings, run.keep)
+    run.finish()
+    assert len(sent) == 9
+    assert [tensors_in(arguments) for arguments in sent] == [0] * 9
+    assert tensors_in([{"x": [(torch.ones(1), 2)]}, torch.nn.Linear(1, 1)]) == 3
 
 forked = pytest.mark.skipif(
     multiprocessing.get_start_method() != "fork", reason="another process has other functions"
