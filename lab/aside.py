@@ -9,6 +9,8 @@ import os
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
+from torch import nn
+
 from lab.files import load
 from lab.run import Run
 from lab.workers import workers
@@ -40,7 +42,8 @@ class AsideRun(Run):
     def measure(self, name, product, arguments):
         # No network goes there: torch would move its weights to shared memory while they are in
         # use here.  The other process reads them from their files.
-        twin = (self.settings, self.out, self.given, name, (None, *arguments[1:]))
+        others = tuple(None if isinstance(x, nn.Module) else x for x in arguments)
+        twin = (self.settings, self.out, self.given, name, others)
         try:
             future = self.pool.submit(measure_there, *twin)
         except BrokenProcessPool:  # it was killed
