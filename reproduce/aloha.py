@@ -22,6 +22,8 @@ TASK = "examples/aloha.py:TRANSFER_CUBE"
 IMITATION = ("SFT, as many steps", "all data, all positive", "positives only")
 LONGER = 4  # times the steps of RECAP's fine-tuning, in the rows of MORE
 BALANCE = 0.5  # of the draws that show the indicator are positive, in the rows that say so
+# {name in a run's folder: the positives only?}
+LONGER_IMITATION = {"all_positive_longer": False, "positives_longer": True}
 # A row: its name in a run's folder, how many times the steps, balance.
 MORE = (("recap_balanced", 1, BALANCE), ("recap_longer", LONGER, 0.0))
 MORE += (("recap_balanced_longer", LONGER, BALANCE),)
@@ -53,9 +55,10 @@ def others(run):
     for name, (episodes, drawn) in data:
         name = file_of(name)
         run.evaluate(name, train(name, episodes, all_positive(episodes), drawn=drawn))
-    # More steps, or more positives: for RECAP, and for the imitation that is the best.
-    pi = train("positives_longer", D, all_positive(D), LONGER, positive)
-    run.evaluate("positives_longer", pi)
+    # More steps, or more positives: for RECAP and, as far as they can have them, for imitation.
+    for name, drawn in LONGER_IMITATION.items():
+        pi = train(name, D, all_positive(D), LONGER, positive if drawn else None)
+        run.evaluate(name, pi)
     for name, times, balance in MORE:
         pi = train(name, D, I, times, balance=balance)
         for beta in (1.0, s.beta):
@@ -74,7 +77,9 @@ def aloha(o):
     rows |= {name: row_of(folders, file_of(name)) for name in IMITATION}
     for k in range(1, s.iterations + 1):
         rows |= rows_of(folders, [(f"recap_{k}", 1.0), (f"recap_{k}", s.beta)])
-    rows[f"positives only, {LONGER} x the steps"] = row_of(folders, "positives_longer")
+    for name, only in LONGER_IMITATION.items():
+        words = "positives only" if only else "all data, all positive"
+        rows[f"{words}, {LONGER} x the steps"] = row_of(folders, name)
     for name, times, balance in MORE:
         words = ", half of the draws positive" if balance else ""
         words += f", {times} x the steps" if times > 1 else ""
@@ -82,4 +87,8 @@ def aloha(o):
             rows[f"recap β={beta:g}{words}"] = row_of(folders, name, beta)
     print(o.header(s.evaluation_episodes))
     print(table(rows, base="all data, all positive"))
+    longer = f", {LONGER} x the steps"
+    rows_longer = {name: row for name, row in rows.items() if longer in name}
+    print(f"\nat {LONGER} x the steps, over imitation of all data at as many:")
+    print(table(rows_longer, base=f"all data, all positive{longer}"))
     o.keep("aloha", rows)
