@@ -17,6 +17,7 @@ from benchmarks.speed import measure
 from lab.cli import check_device
 from lab.program import run_program
 from ranks import joined
+from sim_tasks.errors import UserError
 
 def parser():
     parser = argparse.ArgumentParser(
@@ -28,7 +29,7 @@ def parser():
     ticks = "only so many ticks of simulated time, faults at random (default: 2,340,000)"
     add = parser.add_argument
     add("--scale", action="store_true", help="only a step at each --size (also under torchrun)")
-    add("--device", choices=["cpu", "cuda", "mps"], default="cpu", help="of --scale")
+    add("--device", choices=["cpu", "cuda", "mps"], help="of --scale (default: cpu)")
     add("--loop", type=seconds, metavar="SECONDS", help=loop)
     add("--fuzz", type=count, nargs="?", const=1_000_000, metavar="N", help=commands)
     add("--soak", type=count, nargs="?", const=2_340_000, metavar="TICKS", help=ticks)
@@ -52,9 +53,12 @@ def main(argv=None):
     def work():
         args = parser().parse_args(argv)
         begun = time.perf_counter()
+        if args.device is not None and not args.scale:
+            raise UserError(f"--device: {args.device}, expected with --scale alone")
         if args.scale:
-            check_device(args.device)
-            scale(args.device)
+            device = args.device or "cpu"
+            check_device(device)
+            scale(device)
             return 0
         if args.loop is not None:
             control_loop(args.loop)

@@ -55,7 +55,7 @@ def of_robots(patch):
     return robots.parser(), robots.main, ()
 
 def of_benchmarks(patch):
-    for name in ("control_loop", "measure"):
+    for name in ("control_loop", "measure", "scale"):
         patch.setattr(benchmarks, name, nothing)
     for name in ("fuzz", "soak"):
         patch.setattr(benchmarks, name, lambda n: {"violations": 0})
