@@ -24,7 +24,7 @@ class LostRank(UserError):
 @contextlib.contextmanager
 def joined():
     """Under torchrun: one of its ranks, until the end of the block."""
-    if not distributed.is_torchelastic_launched():
+    if not (distributed.is_available() and distributed.is_torchelastic_launched()):
         yield
         return
     backend = "gloo"
@@ -38,18 +38,22 @@ def joined():
     finally:
         leave()
 
+def many():
+    """Is this one of several ranks?  Not every torch is built for it."""
+    return distributed.is_available() and distributed.is_initialized()
+
 def leave():
     """From here on each rank is alone."""
-    if distributed.is_initialized():
+    if many():
         distributed.destroy_process_group()
 
 def size():
     """How many ranks there are."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    return distributed.get_world_size() if many() else 1
 
 def rank():
     """Which one this is, from 0."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+    return distributed.get_rank() if many() else 0
 
 @contextlib.contextmanager
 def together():
