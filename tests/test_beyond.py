@@ -1,15 +1,11 @@
 """reproduce/beyond.py: what the critic converges to, and (slow) that both experiments run."""
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-from helpers import ROOT, SMALL_VALUE, episode, fresh
-from lab.files import read_json
+from helpers import SMALL_VALUE, episode, fresh
 from reproduce import beyond
 from reproduce.beyond import ROUNDS, train_critic
+from reproduce.options import Options
 from settings import Settings
 from value import ValueFunction, predict_values
 
@@ -52,15 +48,21 @@ def test_all_rounds_collect_and_train_as_much():
         assert s.iterations * s.value_steps == 1200
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["online", "critic"])
-def test_the_experiment_runs(name, tmp_path):
-    command = [sys.executable, "-m", "reproduce", "ablation", name, "--quick", "--seeds", "0"]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)
-    rows = read_json(tmp_path / f"runs/quick/results/ablation_{name}.json")["rows"]
-    if name == "online":
-        assert list(rows) == list(ROUNDS)
-        assert all(len(x["β=1"]) == len(x["episodes"]) for x in rows.values())
-        assert (tmp_path / "runs/quick/docs/images/online.png").exists()
-    else:
-        assert len(rows["policy"]) == 3 + 2 * len(beyond.CRITICS)
+def test_the_experiments_run(tmp_path, monkeypatch):
+    """At the smallest size; of the rounds two kinds only."""
+    monkeypatch.chdir(tmp_path)
+    short = {"batches": dict(iterations=1), "rounds": dict(iterations=2, restart="all")}
+    monkeypatch.setattr(beyond, "ROUNDS", short)
+    monkeypatch.setattr(beyond, "CRITICS", {"mc": None, "td_0.7": 0.7})
+    o = Options((0,), 1, quick=True)
+    beyond.online(o)
+    rows = o.read("ablation_online")["rows"]
+    assert {name: x["episodes"] for name, x in rows.items()} == {
+        "batches": [0, 25], "rounds": [0, 25, 50],
+    }  # fmt: skip
+    assert all(len(x["β=1"]) == len(x["guided"]) == len(x["episodes"]) for x in rows.values())
+    assert (tmp_path / "runs/quick/docs/images/online.png").exists()
+    beyond.critic(o)
+    rows = o.read("ablation_critic")["rows"]
+    assert len(rows["policy"]) == 3 + 2 * 2
+    assert list(rows["labels"])[1:] == ["critic_mc", "critic_td_0.7"]

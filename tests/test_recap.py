@@ -729,7 +729,7 @@ KNOBS = {
     "execute": (3, "D_1"),
     "horizon": (6, "pi_pre", dict(execute=4)),
     "size": ("small", "V_pre pi_pre"),
-    "value_clock": (True, "V_pre pi_pre"),
+    "value_clock": (True, "V_pre V_0 V_1"),
     "bf16": (True, "V_pre pi_pre"),
     "euler": (2, "D_1"),
     "subtask_every": (1, ""),
