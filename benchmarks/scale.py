@@ -23,12 +23,12 @@ def scale(device):
     row = "{:<6} {:>12} {:>7} {:>10} {:>10} {:>11} {:>11}"
     say(row.format("size", "weights of π", "tokens", "GFLOP", "by rule", "fp32 ms", "bf16 ms"))
     for name in SIZES:
-        step, policy, batch = policy_step(name, device)
+        step, policy = policy_step(name, device)
         weights = sum(p.numel() for p in policy.parameters())
         tokens = len(policy.mask)
         with FlopCounterMode(display=False) as counter:
             step(False)
-        rule = flop_of_sample(policy) * 32 / size()
+        rule = flop_of_sample(policy) * Settings().batch / size()
         flop = [f"{x / 1e9:.1f}" for x in (counter.get_total_flops(), rule)]
         ms = [f"{milliseconds(step, bf16, device):,.1f}" for bf16 in (False, True)]
         say(row.format(name, f"{weights:,}", tokens, *flop, *ms))
@@ -39,7 +39,7 @@ def say(text):
         print(text, flush=True)
 
 def policy_step(name, device):
-    """A step of Eq. 3 on random data at one --size: (callable (bf16), policy, batch)."""
+    """A step of Eq. 3 on random data at one --size: (callable (bf16), policy)."""
     s = Settings(size=name, vision=True, device=device)
     policy = recap.new_policy(s).to(device)
     interface = policy.config.interface
@@ -67,7 +67,7 @@ def policy_step(name, device):
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
 
-    return step, policy, batch
+    return step, policy
 
 def milliseconds(step, bf16, device):
     """The mean of as many steps as there are in two seconds, at least three.

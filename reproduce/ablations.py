@@ -137,17 +137,20 @@ ABLATIONS = {
     ),
 }  # fmt: skip
 
+def settings_of_rows(variants, base, o):
+    """{row: its `Settings`, one per seed}.  variants: {row: changes of `base`}.  o: the options."""
+    groups = {}
+    for row, change in variants.items():
+        change = sized(base | change, o.quick)
+        groups[row] = [Settings(seed=seed, **change) for seed in o.seeds]
+    return groups
+
 def ablation(name, o):
     """One knob over seeds: a table of policies, and of V.  Leaves results/ablation_NAME.json."""
     about, common, variants = ABLATIONS[name]
     base = dict(iterations=1, evaluation_episodes=500) | common
-    groups = {}
-    everything = []
-    for row, change in variants.items():
-        change = sized(base | change, o.quick)
-        groups[row] = [Settings(seed=seed, **change) for seed in o.seeds]
-        everything += groups[row]
-    make_runs(everything, o.jobs)
+    groups = settings_of_rows(variants, base, o)
+    make_runs(sum(groups.values(), []), o.jobs)
 
     rows = {}
     values = {}

@@ -11,6 +11,7 @@ from labels import label, step_advantages
 from lab.files import read_json
 from recap import train_policy, train_value
 from reproduce import plots
+from reproduce.ablations import settings_of_rows
 from reproduce.cache import data_of, folder_of, make_runs, network_of, sized
 from reproduce.statistics import row_of, rows_of, spread, table
 from settings import Settings
@@ -39,13 +40,8 @@ def online(o):
     The small rounds stand for a loop that collects while it trains: V and π go on from the last
     ones, and a robot would never wait for either.
     """
-    groups = {}
-    everything = []
-    for row, change in ROUNDS.items():
-        change = sized({"evaluation_episodes": 300} | change, o.quick)
-        groups[row] = [Settings(seed=seed, **change) for seed in o.seeds]
-        everything += groups[row]
-    make_runs(everything, o.jobs)
+    groups = settings_of_rows(ROUNDS, {"evaluation_episodes": 300}, o)
+    make_runs(sum(groups.values(), []), o.jobs)
     result = {}
     last = {}
     for row, group in groups.items():
