@@ -91,7 +91,7 @@ class Settings:
     positive_pretraining: float = labels_(0.3, "share of positive labels in pre-training", "0.3")
     positive: float | None = labels_(
         None, "share of positive labels among the newest autonomous steps",
-        paper="0.1 for t-shirts, else 0.4", usual="the task's: fold_collar 0.4, else 0.2",
+        paper="0.1 for t-shirts, else 0.4", usual="the task's: 0.2",
     )  # fmt: skip
     c_fail: float = labels_(1.0, "C_fail of Eq. 5, in time limits of the task", paper="large")
     clip_returns: bool = labels_(False, "the other range: R / limit, clipped at -1")

@@ -301,7 +301,7 @@ for name, population in (("rollouts", A_rollouts), ("rollouts and corrected epis
 # positive. Hatched: the operator is in control.
 
 # %%
-# 40 % of the rollouts' steps are positive, the default for the collar.
+# 20 % of the rollouts' steps are positive, the default.
 values = predict_values(V, D)
 A = labels.step_advantages(values, D, s, iteration=1)
 epsilon_collar = labels.thresholds(A, D, s, iteration=1)[s.task]

@@ -31,7 +31,6 @@ FOLD_SHIRT = Toy(
 )
 
 FOLD_COLLAR = Toy(
-    positive=0.4,
     # paper: 200 s, a fixed flattened start
     name="fold_collar",
     prompt="fold collar up",

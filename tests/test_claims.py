@@ -59,7 +59,7 @@ def test_the_value_function_knows_the_outcome(run):
 
 def test_labels_are_as_many_as_asked_for_and_separate_the_ways(run):
     labels = run.labels[0]
-    assert labels["positive_fraction_rollouts"] == pytest.approx(0.4, abs=0.01)
+    assert labels["positive_fraction_rollouts"] == pytest.approx(0.2, abs=0.01)
     newest = load_dataset(run.path("D_1.npz"))
     D = load_dataset(run.path("D_0.npz")) + newest
     V = load_network(run.path("V_1.npz"))

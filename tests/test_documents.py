@@ -379,7 +379,7 @@ def the_last_steps_sum_to_the_end():
 QUESTIONS = [
     ("Where is ε_ℓ set, and to what?", DEVIATIONS, "population is the newest autonomous steps",
      lambda: (S.positive_pretraining, S.positive, Settings(task="fold_collar").positive)
-     == (0.3, 0.2, 0.4)),
+     == (0.3, 0.2, 0.2)),
     ("Is ε_ℓ a percentile of values or of advantages?", DEVIATIONS, "a share of *advantages*",
      lambda: threshold(np.arange(10.0), 0.3) == 6),
     ("What if many advantages tie at ε_ℓ?", "labels.threshold", "so ties are negative",

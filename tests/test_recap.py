@@ -620,7 +620,7 @@ def test_every_iteration_restarts_from_the_pretrained_networks_and_data_only_gro
     # ε_ℓ is that of the newest rollouts.  An untrained policy stands still at the joint limits:
     # some advantages tie at ε_ℓ, and ties are not positive.
     for labels in run.labels:
-        assert labels["positive_fraction_rollouts"] == pytest.approx(0.4, abs=0.02)
+        assert labels["positive_fraction_rollouts"] == pytest.approx(0.2, abs=0.02)
     kinds = [kind for kind, *_ in calls]
     assert kinds == ["value", "policy"] * 4  # pre-training, SFT, k = 1, k = 2
     for kind, name in (("policy", "pi_pre"), ("value", "V_pre")):

@@ -73,7 +73,7 @@ def test_positive_belongs_to_the_target_and_the_others_have_their_defaults():
     What --positive sets, it sets for the target alone.
     """
     tasks = ("fold_shirt", "fold_collar", "box")
-    assert [Settings(task=task).positive for task in tasks] == [0.2, 0.4, 0.2]
+    assert [Settings(task=task).positive for task in tasks] == [0.2, 0.2, 0.2]
     assert [Settings(task=task).beta for task in ("fold_shirt", "box")] == [2.0, 1.5]
     assert Settings(task="box", beta=1.0).beta == 1.0
     assert [Settings(task=task).corrected for task in ("fold_shirt", "box")] == [50, 100]
