@@ -44,6 +44,7 @@ from reproduce.aloha import aloha
 from reproduce.beyond import critic, online
 from reproduce.cache import dismiss, serve
 from reproduce.claims import write_claims
+from reproduce.conditions import climb, handover
 from reproduce.counts import counts
 from reproduce.extraction import METHODS, POINTS, fig11, map_of_methods, start
 from reproduce.generalist import generalist
@@ -59,7 +60,7 @@ FIGURES = {
 }  # fmt: skip
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
 KNOBS = {name: partial(ablation, name) for name in ABLATIONS} | {"web": web, "start": start}
-KNOBS |= {"online": online, "critic": critic}
+KNOBS |= {"online": online, "critic": critic, "climb": climb, "handover": handover}
 # What needs more than requirements.txt is no part of "all".
 MORE = {"aloha": aloha}
 # What --only can choose from: tasks; of fig11 methods, of the map points.

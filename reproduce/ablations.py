@@ -36,12 +36,22 @@ ABLATIONS = {
     ),
     "c_fail": (
         "C_fail of Eq. 5 and the range (-1, 0)",
-        {},
+        dict(iterations=2),
         {
             "C_fail = limit": {},
             "C_fail = limit / 4": dict(c_fail=0.25),
+            "C_fail = limit / 2, N = 5": dict(c_fail=0.5, lookahead=5),
             "C_fail = 2 limits": dict(c_fail=2.0),
             "clipped at -1": dict(clip_returns=True),
+        },
+    ),
+    "espresso": (
+        "more gradient steps on Espresso, for SFT as for RECAP",
+        dict(task="espresso", iterations=2),
+        {
+            "3500 steps": {},
+            "10500 steps": dict(policy_steps=10_500),
+            "SFT 10500 steps": dict(sft_steps=10_500, iterations=0),
         },
     ),
     "balance": (
@@ -156,11 +166,10 @@ def ablation(name, o):
     values = {}
     for row, group in groups.items():
         s = group[0]
-        k = s.iterations
         folders = [folder_of(settings) for settings in group]
         stages = [("rl_pretrained", 1.0), ("offline_rl_sft", 1.0)]
         checked = ["V_pre"]
-        if k > 0:
+        for k in range(1, s.iterations + 1):
             stages += [(f"recap_{k}", 1.0), (f"recap_{k}", s.beta)]
             checked.append(f"V_{k}")
         for stage, beta in stages:
@@ -193,9 +202,9 @@ def rows_of_knob(name, result):
     rows = result["rows"]["policy"]
     variants = list(ABLATIONS[name][2])
     default = variants[0]
-    # RECAP's stages of the default, the guided one first.
+    # RECAP's stages of the default's last round, the guided one first.
     prefix = f"{default} | recap_"
-    stages = [row.split(" | ")[1] for row in rows if row.startswith(prefix)]
+    stages = [row.split(" | ")[1] for row in rows if row.startswith(prefix)][-2:]
     stages.reverse()
     drawn = {}
     for variant in variants:

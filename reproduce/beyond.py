@@ -40,7 +40,14 @@ def online(o):
     The small rounds stand for a loop that collects while it trains: V and π go on from the last
     ones, and a robot would never wait for either.
     """
-    groups = settings_of_rows(ROUNDS, {"evaluation_episodes": 300}, o)
+    over_rounds("online", ROUNDS, o)
+
+def over_rounds(name, variants, o):
+    """Every round of some kinds of rounds: a table of the last, and a picture of all.
+
+    name: of the experiment.  variants: {what: settings}, the first is the base of the table.
+    """
+    groups = settings_of_rows(variants, {"evaluation_episodes": 300}, o)
     make_runs(sum(groups.values(), []), o.jobs)
     result = {}
     last = {}
@@ -53,9 +60,9 @@ def online(o):
         guided = [plain[0], *(row_of(folders, name, s.beta) for name in names[1:])]
         result[row] = {"episodes": episodes, "β=1": plain, "guided": guided}
         last |= {f"{row} | β=1": plain[-1], f"{row} | guided": guided[-1]}
-    print(f"online: {o.header(s.evaluation_episodes)}")
-    print(table(last, base=f"{next(iter(ROUNDS))} | β=1"))
-    o.draw("online", plots.over_episodes, o.keep("ablation_online", result))
+    print(f"{name}: {o.header(s.evaluation_episodes)}")
+    print(table(last, base=f"{next(iter(variants))} | β=1"))
+    o.draw(name, plots.over_episodes, o.keep(f"ablation_{name}", result))
 
 # ---------------------------------------------------------------- an off-policy critic
 

@@ -1,10 +1,15 @@
 """Figs. 7 to 10 and 12: every stage on every task; and what tells that the runs are in order."""
+import numpy as np
+
 import sim_tasks
+from labels import label
+from lab.files import load_dataset, read_json
 from reproduce import plots
-from reproduce.cache import folder_of, make_runs, metrics_of, sized
+from reproduce.cache import folder_of, make_runs, metrics_of, network_of, sized
 from reproduce.options import ALL_TASKS
 from reproduce.statistics import SFT, plus_minus, row_of, rows_of, spread, table
 from settings import Settings
+from value import predict_values
 
 # The stages before RECAP, (name, β), in the order of the figures.
 RECIPE = (
@@ -94,7 +99,7 @@ def checks(o):
     result = {}
     for task in o.parts(ALL_TASKS, "checks"):
         group = [settings_for(task, seed, o.quick) for seed in o.seeds]
-        folders = make_runs(group, o.jobs)
+        folders = make_runs(group, o.jobs, keep_paces)
         rows = checks_of(folders, group[0].iterations)
         result[task] = {}
         print(f"\n{task}: n = {len(o.seeds)} seeds {tuple(o.seeds)}")
@@ -117,6 +122,8 @@ def checks_of(folders, K):
     for k in range(1, K + 1):
         for key in OF_LABELS:
             rows[f"iteration {k}: {key}"] = [x["labels"][k - 1].get(key) for x in reports]
+        paces = [read_json(folder, "paces.json") for folder in folders]
+        rows[f"iteration {k}: pace of positive steps"] = [x[k - 1] for x in paces]
     compared = {name: row_of(folders, name) for name in ("offline_rl_sft", f"recap_{K}")}
     for name, row in compared.items():
         rows[f"{name}: subtask accuracy"] = row["subtask_accuracy"]
@@ -124,3 +131,34 @@ def checks_of(folders, K):
         for item, success in row.get("items", {}).items():
             rows[f"{name}: success, {item}"] = success
     return rows
+
+def keep_paces(run):
+    """Leaves paces.json in a finished run's folder: `pace_of_positives` of every round."""
+    s = run.settings
+    rounds = range(1, s.iterations + 1)
+
+    def paces():
+        found = []
+        for k in rounds:
+            D = load_dataset(run.path(f"D_{k}.npz"))
+            V = predict_values(network_of(run.out, f"V_{k}"), D)
+            # ε_ℓ is that of the newest rollouts, so older data need not be there.
+            found.append(pace_of_positives(D, label(V, D, s, k), s.interface.relative))
+        return found
+
+    run.json("paces", paces)
+
+def pace_of_positives(D, I, joints):
+    """How far the joints move in a positive step, over how far in any step, of autonomous episodes.
+
+    D: episodes.  I: bool (T,) for each.  joints: which numbers of the state they are.
+    """
+    moved = []
+    positive = []
+    for e, labels in zip(D, I):
+        if e.source == "autonomous":
+            q = e.observations["state"][:, joints]  # (T, joints)
+            moved.append(np.linalg.norm(np.diff(q, axis=0), axis=1))  # (T - 1,), rad per step
+            positive.append(labels[:-1])
+    moved = np.concatenate(moved)  # (M,)
+    return float(moved[np.concatenate(positive)].mean() / moved.mean())

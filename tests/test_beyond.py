@@ -1,9 +1,9 @@
-"""reproduce/beyond.py: what the critic converges to, and (slow) that both experiments run."""
+"""Experiments beyond the paper, and its conditions: the critic, and (slow) that all of them run."""
 import numpy as np
 import pytest
 
 from helpers import SMALL_VALUE, episode, fresh
-from reproduce import beyond
+from reproduce import beyond, conditions
 from reproduce.beyond import ROUNDS, train_critic
 from reproduce.options import Options
 from settings import Settings
@@ -62,6 +62,13 @@ def test_the_experiments_run(tmp_path, monkeypatch):
     }  # fmt: skip
     assert all(len(x["β=1"]) == len(x["guided"]) == len(x["episodes"]) for x in rows.values())
     assert (tmp_path / "runs/quick/docs/images/online.png").exists()
+    monkeypatch.setattr(conditions, "CLIMBS", {"FoldShirt, 25 a round": dict(iterations=1)})
+    conditions.climb(o)
+    assert list(o.read("ablation_climb")["rows"]) == ["FoldShirt, 25 a round"]
+    monkeypatch.setattr(conditions, "HANDOVERS", [(2, 2), (1, 1)])
+    conditions.handover(o)
+    rows = o.read("ablation_handover")["rows"]
+    assert len(rows["policy"]) == 3 + 2 * 2 and len(rows["compared"]) == 2
     beyond.critic(o)
     rows = o.read("ablation_critic")["rows"]
     assert len(rows["policy"]) == 3 + 2 * 2

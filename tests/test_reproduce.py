@@ -12,6 +12,7 @@ from collection import demonstrate
 from reproduce import __main__ as command
 from reproduce import ablations, extraction, statistics
 from reproduce.options import Options, UsageError
+from reproduce.stages import pace_of_positives
 from reproduce.value_traces import (
     KINDS_OF_MISTAKES,
     drops_find_mistakes,
@@ -20,6 +21,7 @@ from reproduce.value_traces import (
 )
 from settings import Settings
 from sim_tasks.arms import World
+from helpers import episode
 from test_reproduce_claims import row
 
 # ---------------------------------------------------------------- the command line
@@ -165,7 +167,7 @@ def test_all_and_ablation_all_run_everything_once_with_their_own_seeds(tmp_path,
     ran.clear()
     assert command.main(["ablation", "all", "--seeds", "5"]) == 0
     assert command.main(["ablations"]) == command.main(["ablations", "web"]) == 0
-    knobs = [*ablations.ABLATIONS, "web", "start", "online", "critic"]
+    knobs = [*ablations.ABLATIONS, "web", "start", "online", "critic", "climb", "handover"]
     assert [name for name, _ in ran] == [*knobs, *knobs, "web"]
     assert [o.seeds for _, o in ran] == [(5,)] * len(knobs) + [ours] * (len(knobs) + 1)
     ran.clear()
@@ -353,6 +355,20 @@ def test_methods_of_fig11_one_command_after_the_other_make_one_sweep(tmp_path, m
 
 # ---------------------------------------------------------------- the record of mistakes
 
+
+def test_the_pace_of_positive_steps_by_hand():
+    """Ten steps of 0.1 rad, then ten of 0.3; only autonomous episodes and joints count."""
+    D = [episode(21, seed=i, source=source) for i, source in enumerate(("autonomous", "corrected"))]
+    for e in D:
+        joint = np.concatenate([np.arange(11) * 0.1, 1 + np.arange(1, 11) * 0.3])
+        e.observations["state"] = np.zeros((21, 6))
+        e.observations["state"][:, 3] = joint
+        e.observations["state"][:, 2] = np.arange(21) % 2  # the gripper
+    fast = np.arange(21) >= 10
+    joints = [0, 1, 3, 4]
+    assert pace_of_positives(D, [fast, ~fast], joints) == pytest.approx(0.3 / 0.2)
+    assert pace_of_positives(D, [~fast, fast], joints) == pytest.approx(0.1 / 0.2)
+    assert pace_of_positives(D, [fast | ~fast, fast], joints) == pytest.approx(1)
 
 def test_the_record_of_mistakes_lines_up_with_what_was_seen():
     """An edge grasp is taken in step t exactly where it is first seen in o_{t+1}.
