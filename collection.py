@@ -134,12 +134,13 @@ class Actor:
         self.noise = noise or [None] * len(prompts)
         self.device = next(policy.parameters()).device
         self.interface = policy.config.interface
-        ids = [self.interface.encode(text, self.interface.prompt_length) for text in prompts]
-        self.prompt = torch.tensor(ids, device=self.device)  # (n, prompt_length)
-        self.begin()
+        self.begin(*prompts)
 
-    def begin(self):
-        """A new episode: ℓ̂ of the last one is forgotten."""
+    def begin(self, *prompts):
+        """A new episode: ℓ̂ of the last one is forgotten.  prompts: n texts; none: the same."""
+        if prompts:
+            ids = [self.interface.encode(text, self.interface.prompt_length) for text in prompts]
+            self.prompt = torch.tensor(ids, device=self.device)  # (n, prompt_length)
         self.calls = 0
         shape = len(self.prompt), self.interface.subtask_length
         self.subtask = torch.zeros(shape, dtype=torch.long, device=self.device)

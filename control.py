@@ -351,8 +351,8 @@ def ask_for_label(recording, station, log, **rest):
     task = station.task
     (steps,) = log.cut()
     episode = episode_of(
-        steps, task=task.name, prompt=task.prompt, max_length=task.max_steps, success=success,
-        stages=np.array(stages, bool), hz=task.hz, **rest,
+        steps, task=task.name, prompt=station.prompt, max_length=task.max_steps,
+        success=success, stages=np.array(stages, bool), hz=task.hz, **rest,
     )  # fmt: skip
     recording.episodes.append(episode)
 
@@ -360,16 +360,18 @@ def record(station, begin, policy, n, **how):
     """n episodes in a row: yields every `Recording` with an episode, to be saved at once.
 
     begin: begin(i) puts the scene of episode i back and returns the operator, or None.
-    policy: a policy that keeps something from chunk to chunk has begin(), called before each.
+    policy: one that keeps something from chunk to chunk, or reads ℓ_t, has begin(ℓ_t in words),
+    called before each.
     how: arguments of `drive`.
     An error is raised after its recording was yielded; "redo" begins the same episode again.
     """
     for i in range(n):
         recording = Recording(redo=True)
         while recording.redo:
+            operator = begin(i)
             if hasattr(policy, "begin"):
-                policy.begin()
-            recording = drive(station, policy, operator=begin(i), **how)
+                policy.begin(station.prompt)
+            recording = drive(station, policy, operator=operator, **how)
             if recording.episodes:
                 yield recording
             if recording.error is not None:

@@ -389,6 +389,11 @@ class Station:
         self.subtask = referee.subtask
         self.outcome = referee.outcome
 
+    @property
+    def prompt(self):
+        """ℓ_t in words: the task's, or that of a simulated scene, which names its item."""
+        return getattr(self.robot.robot, "prompt", self.task.prompt)
+
     def observe(self) -> dict:
         """{"state": float32 (1, A), every array of the robot by its name: (1, ...)}."""
         seen = self.robot.get_observation()

@@ -50,6 +50,11 @@ class SimRobot(Connection):
         """The simulated world, for a `ScriptedOperator`; a new one after every `begin`."""
         return self.env.unwrapped.world
 
+    @property
+    def prompt(self):
+        """ℓ_t of this scene in words, with its item."""
+        return self._info["prompt"]
+
     # ---- the robot
 
     def connect(self):

@@ -811,7 +811,7 @@ class Releasing(SimulatedTime):
             self.go.set()
             time.sleep(0.001)  # of the real time, in which the thread goes on
 
-    def begin(self):
+    def begin(self, prompt):
         self.diary.append("begin")
         self.go.clear()
 
@@ -959,7 +959,7 @@ def test_discard_and_redo(tmp_path):
     script = Script(answers=[REDO, True, False, True])
     policy = rising(4)
     # A policy that wants to know is told before each.
-    policy.begin = lambda: told.append(len(begun))
+    policy.begin = lambda prompt: told.append((len(begun), prompt))
     path = str(tmp_path / "d.npz")
 
     def begin(i):
@@ -981,6 +981,6 @@ def test_discard_and_redo(tmp_path):
             kept += recording.episodes
             save_dataset(kept, path)
     assert begun == [0, 0, 1, 2]
-    assert told == [0, 1, 2, 3]
+    assert told == [(n, "lift it") for n in (1, 2, 3, 4)]  # the scene is there
     outcomes = [(e.success, len(e)) for e in load_dataset(path)]
     assert outcomes == [(True, 10), (False, 10), (True, 4)]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import collection
 import control
 import sim_tasks
 from benchmarks.driver import SimulatedTime
@@ -795,6 +796,30 @@ def test_a_policy_of_the_driver_has_one_thread(tmp_path):
         assert counted.result(20) == 1  # there, too
     finally:
         torch.set_num_threads(before)
+
+def test_the_prompt_is_that_of_the_scene(tmp_path, monkeypatch, simulated_clock):
+    """Of FoldDiverse it names the item: what π is told, and what is recorded."""
+    told = []
+
+    def predict(policy, seen, prompt):
+        told.append(prompt[0].tolist())
+        return torch.zeros(1, 2, dtype=torch.long)
+
+    monkeypatch.setattr(collection, "predict_subtask", predict)
+    policy = toy_policy()
+    path = str(tmp_path / "pi_1.npz")
+    save_network(policy, path)
+    out = str(tmp_path / "mine.npz")
+    named = f"robots.checkpoint:actor:{path},fold_diverse,1"
+    argv = ["--robot", "sim:FoldDiverse", "--policy", named, "--autonomous", "--out", out]
+    assert main([*argv, "--episodes", "2"]) == 0
+    expected = World(sim_tasks.TASKS["fold_diverse"], [0, 1]).prompts().tolist()
+    assert expected[0] != expected[1]
+    assert [e.prompt for e in load_dataset(out)] == expected
+    encode = policy.config.interface.encode
+    ids = [list(encode(text, len(told[0]))) for text in expected]
+    assert told[0] == ids[0] and told[-1] == ids[1]
+    assert all(x in ids for x in told)
 
 def test_standing_still_is_a_chunk_of_where_it_is():
     state = np.array([[0.1, 0.2, 0.3, 0.4]])
