@@ -174,7 +174,7 @@ def map_settings(seed, quick, **change):
 def map_of_methods(o):
     """The methods of Fig. 11 at every point of POINTS, beside the best AWR there.
 
-    The best T of AWR is chosen by the very episodes that are shown, which favours AWR a little.
+    AWR's T and PPO's ε are the best of the very episodes that are shown: it favours them a little.
     """
     points = o.parts(tuple(POINTS), "map")
     if o.quick and not o.only:
@@ -193,17 +193,22 @@ def map_of_methods(o):
         rows = result[point]["rows"]
         print(table(rows, base=best_of(rows, "AWR")))
 
-    ours = (f"recap_1 β={shortest(map_settings(0, o.quick).beta)}", "recap_1 β=1")
+    draw_map(o, o.keep("map", result))
+
+def draw_map(o, result):
+    """Who wins, where: at every point RECAP, imitation and the best PPO beside the best AWR."""
+    guided = f"recap_1 β={shortest(map_settings(0, o.quick).beta)}"
     drawn = {}
-    for x in o.keep("map", result).values():
+    for x in result.values():
         rows = x["rows"]
-        best = best_of(rows, "AWR")
-        shown = [name for name in (*ours, *MAPPED) if name in rows]
-        drawn[x["label"]] = {name: gain(rows, name, best) for name in shown}
+        awr = best_of(rows, "AWR")
+        shown = (guided, "recap_1 β=1", "positives only", "filtered imitation")
+        drawn[x["label"]] = {name: gain(rows, name, awr) for name in shown}
+        drawn[x["label"]]["PPO, the best there"] = gain(rows, best_of(rows, "PPO"), awr)
     n = len(o.seeds)
-    title = "throughput relative to the best AWR, "
+    title = "throughput relative to the best AWR there, "
     title += f"95 % intervals over n = {n} seeds" if n > 1 else "n = 1 seed: no interval"
-    o.draw("map", plots.ratios, drawn, title)
+    o.draw("map", partial(plots.ratios, limits=(0.6, 1.6)), drawn, title)
 
 def row_of_point(point, group):
     """{"label", "failed", "rows"} of one point.  group: its settings, one per seed."""
@@ -219,8 +224,7 @@ def row_of_point(point, group):
     failed = spread(failed)
     share = f"{100 * failed['mean']:.0f} % failed"
     count = f"{s.autonomous} + {s.corrected} corrected, {share}; {s.policy_steps} steps"
-    label = f"{point}\n{count}\n1: {best_of(rows, 'AWR')}"
-    return {"label": label, "failed": failed, "rows": rows}
+    return {"label": f"{point}\n{count}", "failed": failed, "rows": rows}
 
 def start(o):
     """The baselines from other networks than the supervised one, at the base point.
