@@ -235,14 +235,17 @@ class AlohaScene:
 
 # ---------------------------------------------------------------- pictures
 
+class NoPicture(RuntimeError):
+    """There is no GL."""
+
 @functools.cache
 def renderer(height, width):
-    """MuJoCo's renderer, one per size.  RuntimeError where there is no GL."""
+    """MuJoCo's renderer, one per size.  NoPicture where there is no GL."""
     try:
         gl = mujoco.Renderer(model(), height, width)
     except Exception as error:  # EGL, OSMesa and GLFW have one each
         message = "no picture: MuJoCo finds no GL, expected MUJOCO_GL=egl or osmesa to work"
-        raise RuntimeError(message) from error
+        raise NoPicture(message) from error
     atexit.register(gl.close)
     return gl
 
@@ -306,5 +309,20 @@ def before_and_after(folder):
             return
     print("no scene among 20 that the first policy fails and the last one masters")
 
+def main(words):
+    """words: of the command line.  Returns its status."""
+    from data import UserError
+    from lab.program import run_program
+
+    def work():
+        if len(words) != 1:
+            raise UserError(f"{words}, expected the folder of a finished run")
+        try:
+            before_and_after(words[0])
+        except NoPicture as error:
+            raise UserError(str(error)) from error
+
+    return run_program("aloha.py", work)
+
 if __name__ == "__main__":
-    before_and_after(sys.argv[1])
+    sys.exit(main(sys.argv[1:]))

@@ -3,17 +3,24 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
 from ranks import size
+from sim_tasks.errors import UserError
+
+MOST = 61 if sys.platform == "win32" else 1000  # a pool forks all at once; Windows has this limit
 
 @contextlib.contextmanager
 def workers(jobs):
     """A pool of `jobs` processes, for its `map`.
 
     After an error, or Ctrl-C, nothing more is begun, and what runs is ended, not waited for.
+    UserError for more than MOST.
     """
+    if jobs > MOST:
+        raise UserError(f"--jobs: {jobs}, expected at most {MOST}")
     others = multiprocessing.active_children()  # of this process, too, and none of our business
     # A process that is forked off a rank would take itself for that rank.
     context = multiprocessing.get_context("spawn") if size() > 1 else None

@@ -55,9 +55,8 @@ class BoxEnv(BimanualEnv):
     Hands near the front of the table, grippers open; handles jittered by +-3 cm, goals by +-1 cm.
 
     ## Episode End
-    Terminated: the box is in the crate (success), or something fell off the table (failure).
-    Truncated: the time limit (`task.max_steps`) is over, a failure.  `info["stages"]` holds the
-    successes of the four stages.
+    Terminated: the box is in the crate (success), something fell off the table, or the time limit
+    (`task.max_steps`) is over (failures).  `info["stages"]` holds the successes of the four stages.
     """
 
     task = BOX

@@ -84,9 +84,9 @@ class EspressoEnv(BimanualEnv):
     Hands near the front of the table, grippers open; handles jittered by +-2 cm, goals by +-1 cm.
 
     ## Episode End
-    Terminated: served (success); something dropped, or the coffee spilled (failure).  Truncated:
-    310 steps (31 s) are over, a failure.  `info["failure"]` says which: "dropped", "spilled" or
-    "time"; `info["stages"]` holds the six stages.
+    Terminated: served (success); something dropped, the coffee spilled, or 310 steps (31 s) are
+    over (failures).  `info["failure"]` says which: "dropped", "spilled" or "time"; `info["stages"]`
+    holds the six stages.
     """
 
     task = ESPRESSO

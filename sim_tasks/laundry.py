@@ -119,8 +119,7 @@ class FoldShirtEnv(BimanualEnv):
     Hands near the front of the table, grippers open; handles jittered by +-3 cm, goals by +-1 cm.
 
     ## Episode End
-    Terminated: stacked (success), or thrown off the table (failure).  Truncated: 150 steps (15 s)
-    are over; in this setting that is a failure, and `info["success"]` says so.
+    Terminated: stacked (success); thrown off the table, or 150 steps (15 s) are over (failures).
     """
 
     task = FOLD_SHIRT
@@ -155,8 +154,7 @@ class FoldDiverseEnv(BimanualEnv):
     near the front of the table, grippers open; handles jittered by +-3 cm, goals by +-1 cm.
 
     ## Episode End
-    Terminated: stacked (success), or thrown off the table (failure).  Truncated: 165 steps (16.5 s)
-    are over, a failure.
+    Terminated: stacked (success); thrown off the table, or 165 steps (16.5 s) are over (failures).
     """
 
     task = FOLD_DIVERSE
@@ -188,8 +186,8 @@ class FoldCollarEnv(BimanualEnv):
     the table.
 
     ## Episode End
-    Terminated: both halves released, all up (success) or some down (failure); or thrown off the
-    table (failure).  Truncated: 55 steps (5.5 s) are over, a failure.
+    Terminated: both halves released, all up (success) or some down (failure); thrown off the
+    table, or 55 steps (5.5 s) are over (failures).
     """
 
     task = FOLD_COLLAR

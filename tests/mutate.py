@@ -306,6 +306,11 @@ def main(arguments=None):
     unknown = [module for module in modules if module not in TESTS]
     if unknown:
         parser.error(f"{unknown[0]}: expected one of {', '.join(TESTS)}")
+    # More processes than that are a mistake, and none would wait for ever.
+    for name, most in (("sample", 10**6), ("jobs", 100)):
+        number = getattr(args, name)
+        if number is not None and not 1 <= number <= most:
+            parser.error(f"--{name}: {number}, expected at least 1 and at most {most}")
     mutants = []
     for module in modules:
         mutants += mutants_of(module)

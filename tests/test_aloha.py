@@ -9,6 +9,7 @@ pytest.importorskip("gym_aloha", reason='no gym-aloha: pip install --no-deps "gy
 
 import recap
 from collection import demonstrate
+from examples import aloha
 from helpers import ROOT, options
 from lab import cli
 from lab.files import load_dataset
@@ -48,6 +49,12 @@ def test_mixed_operators_fail_sometimes_and_are_slower(task):
     success = np.mean([e.success for e in episodes])
     assert 0.4 <= success <= 0.95
     assert np.mean([len(e) for e in episodes if e.success]) > 50
+
+@pytest.mark.parametrize("words", [[], ["no such run"], ["a", "b"]])
+def test_a_folder_that_is_no_run_is_one_line(words, capsys):
+    assert aloha.main(words) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "aloha.py: error: " in line and (len(words) != 1 or "no such run" in line)
 
 def test_algorithm_1_runs_on_it(tmp_path):
     out = str(tmp_path / "run")

@@ -85,6 +85,17 @@ def test_a_module_that_is_imported_already_cannot_be_changed():
     with pytest.raises(RuntimeError, match="labels: imported already"):
         mutate.begin(mutants_of("labels")[0], files_for("labels"))
 
+@pytest.mark.parametrize(
+    "option, number", [("--sample", 0), ("--sample", -1), ("--jobs", 0), ("--jobs", 101)]
+)
+def test_numbers_that_never_end_are_refused(option, number, monkeypatch, capsys):
+    monkeypatch.setattr(mutate, "all_pass", None)
+    monkeypatch.setattr(mutate, "survivors", None)
+    with pytest.raises(SystemExit) as leave:
+        mutate.main([f"{option}={number}", "labels.py"])
+    assert leave.value.code == 2
+    assert f"{option}: {number}, expected at least 1" in capsys.readouterr().err
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks with torch loaded")
 def test_the_tests_notice_at_least_95_percent_of_a_sample():

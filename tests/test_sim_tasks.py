@@ -1196,6 +1196,7 @@ def test_the_docstring_has_gymnasiums_sections(name):
     ]
     sections = re.split(r"^ *## .+$", doc, flags=re.M)
     assert min(len(text.strip()) for text in sections) > 50
+    assert "runcated" not in doc  # a time-out terminates
     # where it quotes numbers
     for steps, seconds in re.findall(r"(\d+) steps \(([\d.]+) s\)", doc):
         assert (int(steps), float(seconds)) == (spec.max_steps, spec.max_steps / CONTROL_HZ)

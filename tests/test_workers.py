@@ -10,6 +10,7 @@ import pytest
 
 from helpers import ROOT
 from lab.workers import workers
+from sim_tasks.errors import UserError
 
 # Two workers that take a minute, and two more that wait; the pids of all that began are noted.
 PROGRAM = """
@@ -92,6 +93,13 @@ def test_an_error_of_a_worker_is_raised_and_the_others_are_ended():
         with workers(2) as pool:
             list(pool.map(divide_or_sleep, [0, 30, 30, 30]))
     assert time.monotonic() - begun < 15
+
+@pytest.mark.parametrize("jobs", [1001, 10**9])
+def test_a_billion_processes_are_not_begun(jobs):
+    """A pool forks all of them at its first task."""
+    with pytest.raises(UserError, match=f"--jobs: {jobs}, expected at most "):
+        with workers(jobs):
+            pytest.fail("began")
 
 def test_other_children_of_the_process_live_on():
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(30,))
