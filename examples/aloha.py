@@ -280,15 +280,20 @@ FROM_ABOVE = replace(TRANSFER_CUBE, name="transfer_cube_top", scene=TopCamera)
 
 # ---------------------------------------------------------------- before and after
 
-def film(scene, seed, actions, path):
-    """Replay an episode, which is the same again, and write it as a GIF."""
+def film(scene, seed, episode, path):
+    """Replay an episode of β = 1, which is the same again, and write it as a GIF."""
+    from lab.pictures import written
+
     scene.reset(seed)
     pictures = []
-    for action in actions:
-        pictures.append(Image.fromarray(frame(scene)))
+    for t, action in enumerate(episode.actions):
+        pictures.append(written(frame(scene), f"β = 1   {t / episode.hz:.1f} s"))
         scene.step(action)
-    pictures += 8 * [Image.fromarray(frame(scene))]  # a pause on the last one
-    pictures[0].save(path, append_images=pictures[1:], save_all=True, duration=100, loop=0)
+    end = "success" if episode.success else "failure"
+    last = written(frame(scene), f"β = 1   {len(episode) / episode.hz:.1f} s   {end}")
+    pictures += 8 * [last]  # a pause on it
+    images = [Image.fromarray(picture) for picture in pictures]
+    images[0].save(path, append_images=images[1:], save_all=True, duration=100, loop=0)
 
 def before_and_after(folder):
     """before.gif and after.gif of a finished run: one scene that π⁰ fails and π^K masters."""
@@ -304,8 +309,8 @@ def before_and_after(folder):
         films.append(roll_out(s, TRANSFER_CUBE, seeds, load_network(f"{folder}/{name}.npz")))
     for seed, before, after in zip(seeds, *films):
         if after.success and not before.success:
-            film(AlohaScene(), seed, before.actions, f"{folder}/before.gif")
-            film(AlohaScene(), seed, after.actions, f"{folder}/after.gif")
+            film(AlohaScene(), seed, before, f"{folder}/before.gif")
+            film(AlohaScene(), seed, after, f"{folder}/after.gif")
             return
     print("no scene among 20 that the first policy fails and the last one masters")
 

@@ -104,7 +104,8 @@ def written(picture, words):
     size = max(10, len(picture) // 18)
     font = ImageFont.truetype(findfont("DejaVu Sans"), size)  # Pillow's own lacks β
     place = (size / 2, len(picture) - size / 2)
-    ImageDraw.Draw(image).text(place, words, "#343a46", font, anchor="ls")
+    ink = "#343a46" if picture[-2 * size :].mean() > 128 else "#f2f2f2"
+    ImageDraw.Draw(image).text(place, words, ink, font, anchor="ls")
     return np.array(image)
 
 def value_figure(value, task, episodes, whose="V"):

@@ -159,14 +159,15 @@ def value_trace(values, frames, frame_steps, title, fig, seconds_per_step=0.1, s
     heights = (1, 1.5) if len(frames) else (0.01, 1)
     grid = fig.add_gridspec(2, max(1, len(frames)), height_ratios=heights)
     ax = fig.add_subplot(grid[1, :])
-    ax.set(xlim=(0, max(time[-1], seconds_per_step)), ylim=(-1, 0))
+    end = max(time[-1], seconds_per_step)
+    ax.set(xlim=(-0.015 * end, 1.015 * end), ylim=(-1.03, 0.03))  # no marker on the frame
 
     trend = trends(values)  # (T,)
     draw_line(ax, time, values, trend)
     draw_spans(ax, time, values, trend)
     for i, (frame, step) in enumerate(zip(frames, np.asarray(frame_steps, int))):
         draw_frame(fig, grid[0, i], ax, frame, (time[step], values[step]))
-    names = {}  # of the legend: (marker, colour)
+    names = {"a frame": ("o", "white")} if len(frames) else {}  # of the legend: marker, colour
     if success is not None:
         marker = "*" if success else "X"
         colour = GREEN if success else VERMILLION
@@ -179,10 +180,13 @@ def value_trace(values, frames, frame_steps, title, fig, seconds_per_step=0.1, s
         names[outcome] = (marker, colour)
     names |= {"V rises notably": ("^", GREEN), "V drops notably": ("v", VERMILLION)}
     keys = [
-        Line2D([], [], marker=marker, color=colour, linestyle="none", label=name)
+        Line2D(
+            [], [], marker=marker, color=colour, linestyle="none", label=name,
+            markeredgecolor="black" if colour == "white" else colour,
+        )  # fmt: skip
         for name, (marker, colour) in names.items()
     ]
-    ax.legend(handles=keys, fontsize=8, frameon=False, ncols=3, loc="lower right")
+    ax.legend(handles=keys, fontsize=8, frameon=False, ncols=4, loc="lower right")
     ax.set_xlabel("time (s)", fontsize=FONT)
     ax.set_ylabel("V(o$_t$), from −1 to 0", fontsize=FONT)
     ax.tick_params(labelsize=9)

@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("mujoco", reason="no MuJoCo here: pip install -r requirements-aloha.txt")
 pytest.importorskip("gym_aloha", reason='no gym-aloha: pip install --no-deps "gym-aloha==0.1.*"')
@@ -74,3 +75,15 @@ def test_the_camera_above_sees_the_cube_move():
         scene.step(scene.expert())
     assert first.shape == (48, 48, 3) and first.dtype == np.uint8
     assert (scene.observe()["top"] != first).any()
+
+def test_a_film_ends_with_the_outcome_written_on(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(aloha, "frame", lambda scene: np.zeros((170, 320, 3), np.uint8))
+    (e,) = demonstrate(task, [1], "best")
+    aloha.film(aloha.AlohaScene(), 1, e, tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as gif:
+        lit = []  # how far to the right something is written
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            lit.append(np.nonzero(np.array(gif.convert("L")) > 100)[1].max())
+        assert gif.n_frames == len(e) + 1 and gif.info["duration"] == 800
+    assert lit[-1] > max(lit[:-1]) + 30

@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 
 from collection import demonstrate
-from lab.pictures import LAST_S, film
+from lab.pictures import LAST_S, film, written
 from lab.plots import BLUE, GREEN, GREY, VERMILLION, learning_curve, trends, value_trace
 from sim_tasks import TASKS
 from sim_tasks.arms import World, inverse_kinematics
@@ -70,7 +70,9 @@ def test_value_trace_draws_v_over_time_in_the_colours_of_its_trends():
     assert [a.images[0].get_array()[0, 0, 0] for a in pictures] == [10, 100, 200]
     assert [a.get_title() for a in pictures] == ["0.0 s", "3.0 s", "5.9 s"]
     legend = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert legend == ["success", "V rises notably", "V drops notably"]
+    assert legend == ["a frame", "success", "V rises notably", "V drops notably"]
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    assert left < 0 and right > 5.9 and bottom < -1 and top > 0  # no marker on the frame
     marks = {
         (line.get_marker(), *np.round((line.get_xdata()[0], line.get_ydata()[0]), 6))
         for line in ax.lines
@@ -244,6 +246,12 @@ def test_a_film_ends_with_the_success_and_stands_still_there():
         assert len(rows) > 50 and rows.min() > 220
     # Without o_T the last step is the end.
     assert len(film(SHIRT, replace(e, last=None), 2.0)) == T + pause
+
+def test_words_can_be_read_on_dark_and_on_light_pictures():
+    for shade in (0, 255):
+        picture = np.full((170, 320, 3), shade, np.uint8)
+        shown = written(picture, "β = 1   2.0 s   success").astype(int)
+        assert np.abs(shown - shade).max() > 150
 
 def colourful(n):
     """n different frames of few colours, which a palette keeps exactly."""
