@@ -12,7 +12,8 @@ import pytest
 
 import recap
 import sim_tasks
-from helpers import TINY_RUN, episode
+from data import UserError
+from helpers import TINY_RUN, episode, options
 from lab import cli, report
 from lab.compare import compare
 from lab.files import load_dataset, load_network, read_json
@@ -63,6 +64,7 @@ def test_the_report_holds_what_the_run_measured_and_needs_nothing_else(tiny):
     data = data_of(path)
     assert data["stages"] == metrics["stages"] and data["finished"]
     assert data["there"] == data["n_products"] == 9
+    assert data["joints"] == [0, 1, 3, 4] and data["per_arm"] == 3  # the others are grippers
     assert data["changed"].keys() == TINY_RUN.keys() - {"task"}
     assert [name for name, *_ in data["value"]] == ["V_pre", "V_1"]
     history = data["history"]
@@ -87,6 +89,20 @@ def test_a_run_that_is_not_over_has_a_report_of_what_there_is(tiny, tmp_path):
     assert names == ["demonstrations", "rl_pretrained", "offline_rl_sft"]
     sft = unpack(data["groups"]["D_0"])
     assert all(set(e["I"]) == {"1"} for e in sft["episodes"])  # SFT
+
+def test_the_report_is_written_after_every_stage(tmp_path, capsys):
+    path = str(tmp_path / "out" / "report.html")
+    seen = []
+
+    def two_stages(s, keep):
+        for name in ("D_0", "D_1"):
+            keep(name, lambda: [episode(3)])
+            seen.append(data_of(path)["there"])
+        raise UserError("no more")
+
+    arguments = [*options(TINY_RUN), "--out", os.path.dirname(path)]
+    assert cli.main(two_stages, None, None, arguments) == 2
+    assert seen == [1, 2] and "no more" in capsys.readouterr().err
 
 def test_episodes_are_chosen_evenly_by_length_and_pairs_by_how_common_they_are():
     lengths = [9, 3, 7, 5, 4]

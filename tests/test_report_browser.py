@@ -64,4 +64,10 @@ def test_the_report_opens_and_its_player_moves(tiny, browser, tmp_path):
             both = "".join(x.format("kind", kind) for x in (choose, changed))
             browser.run(both + "".join(x.format("group", group) for x in (choose, changed)))
             browser.wait_for("document.querySelector('#which').options.length > 0")
+            # The button says so where V never drops, and the lines whose they are.
+            words = browser.run("document.querySelector('#drop').textContent")
+            disabled = browser.run("document.querySelector('#drop').disabled")
+            assert disabled == (words == "no drop of V")
+            shown = browser.run("document.querySelector('#tracks').textContent")
+            assert not shown or ("right arm" in shown and "dashed: gripper" in shown)
     assert browser.problems == []
