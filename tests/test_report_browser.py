@@ -1,11 +1,13 @@
 """report.html in a real browser: it opens, the player moves, nothing complains."""
 import os
+import shutil
 import warnings
 from pathlib import Path
 
 import pytest
 
 from browser import Browser, find
+from lab.compare import compare
 
 pytestmark = pytest.mark.slow
 
@@ -71,3 +73,15 @@ def test_the_report_opens_and_its_player_moves(tiny, browser, tmp_path):
             shown = browser.run("document.querySelector('#tracks').textContent")
             assert not shown or ("right arm" in shown and "dashed: gripper" in shown)
     assert browser.problems == []
+
+def test_several_runs_have_a_line_for_each_beta(tiny, browser, tmp_path):
+    shutil.copytree(tiny[0], tmp_path / "a")
+    path = compare([str(tmp_path / "a")])
+    browser.open(Path(path).as_uri(), 1000, 900)
+    browser.wait_for("document.readyState === 'complete' && !!document.querySelector('.key')")
+    keys = browser.run("[...document.querySelectorAll('.key')].map(key => key.textContent)")
+    assert keys == [f"seed 0, {x}" for x in ("not of RECAP", "β = 1", "β = 1.5")]
+    # π_pre, π⁰ and π¹ are joined, the operators and the guided policy stand beside them.
+    first = "document.querySelector('figure svg')"
+    joined = browser.run(f"[...{first}.querySelectorAll('path[fill=none]')].length")
+    assert joined == 1 and browser.problems == []
