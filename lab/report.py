@@ -89,7 +89,8 @@ class Report:
             "history": read_history(self.path("history.jsonl")),
             "value": [[name, found, value_words(found)] for name, found in named if found],
             "labels": [[found, label_words(found)] for found in labels if found],
-            "lookahead": s.lookahead, "hz": s.target.hz, "joints": s.interface.relative,
+            "positive": s.positive, "lookahead": s.lookahead, "hz": s.target.hz,
+            "joints": s.interface.relative,  # the others are grippers
             "per_arm": s.interface.action_dim // s.interface.n_arms,
         }  # fmt: skip
 

@@ -64,6 +64,7 @@ def test_the_report_holds_what_the_run_measured_and_needs_nothing_else(tiny):
     data = data_of(path)
     assert data["stages"] == metrics["stages"] and data["finished"]
     assert data["there"] == data["n_products"] == 9
+    assert data["positive"] == Settings(**TINY_RUN).positive == 0.2
     assert data["joints"] == [0, 1, 3, 4] and data["per_arm"] == 3  # the others are grippers
     assert data["changed"].keys() == TINY_RUN.keys() - {"task"}
     assert [name for name, *_ in data["value"]] == ["V_pre", "V_1"]
