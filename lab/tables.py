@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from data import UserError
-from lab.files import read_json
+from lab.files import judged, read_json
 
 SFT = "offline_rl_sft"
 
@@ -108,7 +108,11 @@ def finished(folder, option="--summary"):
         metrics = read_json(path)
     except FileNotFoundError:
         raise UserError(f"{option}: {folder} holds no metrics.json, {expected}") from None
-    if SFT not in [row["name"] for row in metrics.get("stages", [])]:  # as of a generalist
+    with judged(path, "the metrics of a run"):
+        names = [row["name"] for row in metrics.get("stages", [])]
+        if SFT in names and not {"task", "settings"} <= metrics.keys():
+            raise ValueError("no task, or no settings")
+    if SFT not in names:  # as of a generalist
         raise UserError(f"{option}: {path} has no row {SFT}, {expected} of recap.py in a world")
     return metrics
 

@@ -325,6 +325,11 @@ def test_a_summary_is_of_other_seeds_alone(tmp_path, capsys):
     assert "has no row offline_rl_sft" in complaint(capsys, "--summary", str(tmp_path / "all"))
     (tmp_path / "all/metrics.json").write_text('{"task": "bo')
     assert "metrics.json: not a JSON" in complaint(capsys, "--summary", str(tmp_path / "all"))
+    for text in ("[]", "3", '{"stages": 3}', '{"stages": [{"name": "offline_rl_sft"}]}'):
+        (tmp_path / "all/metrics.json").write_text(text)
+        for option in ("--summary", "--compare"):
+            said = complaint(capsys, option, str(tmp_path / "all"))
+            assert "metrics.json: not the metrics of a run" in said
 
     never = write_metrics(tmp_path / "never", 1.0, 0.0, seed=2)
     text = tables.summary([never])
