@@ -36,6 +36,8 @@ def row_label(name, beta=True):
     Before RECAP β is always 1.  beta: say it of guided rows, too.
     """
     stage, _, value = name.partition(" β=")
+    if stage.startswith(("AWR T=", "PPO ε=")):
+        return sweep_label(stage)
     if not stage.startswith("recap_"):
         return ROWS.get(stage, name)
     k = stage.removeprefix("recap_")
@@ -43,6 +45,15 @@ def row_label(name, beta=True):
     if value != "1":
         how = f"guided (β = {value})" if beta else "guided"
     return f"RECAP, {how}" if k == "K" else f"RECAP k={k}, {how}"
+
+def sweep_label(name):
+    """A method with what is swept: "PPO ε=1000 rate×0.03" -> "PPO (ε = 1,000, rate × 0.03)"."""
+    method, swept, *how = name.split()
+    letter, value = swept.split("=")
+    words = ["no penalty" if value == "inf" else f"{letter} = {float(value):,g}"]
+    known = {"mean": "from the mean", "q95": "from the 95 % quantile"}
+    words += [known.get(x, x.replace("rate×", "rate × ")) for x in how]
+    return f"{method} ({', '.join(words)})"
 
 def row_colour(name):
     """Ours blue at β = 1 and vermillion where guided; all others grey."""

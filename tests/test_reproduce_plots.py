@@ -8,7 +8,7 @@ import pytest
 
 from lab.plots import BLUE, GREY, VERMILLION
 from reproduce.plots import COLOURS as COLOUR_NAMES
-from reproduce.plots import bars, guidance, ratios, stage_bars
+from reproduce.plots import bars, guidance, ratios, row_label, stage_bars
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +79,19 @@ def test_stage_bars_are_means_over_seeds_with_their_standard_error():
     assert axes[0].yaxis_inverted()
 
 
+@pytest.mark.parametrize(
+    "name, label",
+    [
+        ("AWR T=0.2 mean", "AWR (T = 0.2, from the mean)"),
+        ("AWR T=1 q95", "AWR (T = 1, from the 95 % quantile)"),
+        ("PPO ε=100000 rate×0.03", "PPO (ε = 100,000, rate × 0.03)"),
+        ("PPO ε=inf rate×0.1", "PPO (no penalty, rate × 0.1)"),
+        ("PPO, the best there", "PPO, the best there"),
+    ],
+)
+def test_a_swept_method_is_named_in_words(name, label):
+    assert row_label(name) == label
+
 def test_the_map_shows_ratios_and_fills_those_whose_interval_excludes_1():
     def x(ratio, low=None, high=None):
         return {"ratio": ratio, "low": low, "high": high, "n": 3}
@@ -119,7 +132,7 @@ def test_the_map_shows_ratios_and_fills_those_whose_interval_excludes_1():
     assert len(set(rows)) == 5
     legend = [text.get_text() for text in fig.legends[0].get_texts()]
     assert legend == [
-        "RECAP k=1, guided (β = 2)", "RECAP k=1, β = 1", "AWR T=0.2", "interval excludes 1",
+        "RECAP k=1, guided (β = 2)", "RECAP k=1, β = 1", "AWR (T = 0.2)", "interval excludes 1",
         "interval holds 1",
     ]  # fmt: skip
 
