@@ -339,11 +339,10 @@ for e, part in zip((edge_first[0], saved[-1]), figure.subfigures(2, 1)):
 # Above: a success of the weak policy. A is below the threshold where an edge grasp
 # (orange) is coming and where it slips, and above it where a half is grasped well or
 # placed within the next 10 steps. Not each dot is deserved: V is an estimate from few
-# episodes. Below: hatched steps are all True, whatever their A; and the steps just before
-# them are positive because the operator's help is near.
+# episodes. Below: hatched steps are all True, whatever their A.
 #
-# Note the sign of ε: to call 40 % of these rollouts positive it must lie
-# below zero, so a step that brings a little *less* than expected still passes.
+# Note the sign of ε: here it is above zero. To call 40 % of these rollouts positive it
+# must lie below (Sec. 4), and a step that brings a little *less* than expected passes.
 #
 # ## 6. Corrections are True (Sec. IV-B)
 #
@@ -366,8 +365,8 @@ for fraction in (0.1, 0.2, 0.4):
 # %% [markdown]
 # Some public implementations did not force them, and most corrections came out
 # negative. Not so here: V was trained on episodes that the operator saved, knows that
-# these states end well, and at the default of 40 % nearly all of the operator's steps
-# pass on their own. Forcing matters where the threshold is high, and it is an
+# these states end well, and at 20 % most of the operator's steps pass on their own, at
+# 40 % nearly all. Forcing matters where the threshold is high, and it is an
 # assumption: "if we assume that human experts always provide good corrective actions".
 #
 # ## 7. 10, 20 or 40 % positive?

@@ -3,6 +3,7 @@ import numpy as np
 
 from collection import roll_out
 from data import episode_seeds
+from labels import episode_returns
 from lab.files import read_json
 from lab.pictures import value_figure
 from reproduce.cache import folder_of, make_runs, network_of
@@ -18,6 +19,7 @@ from value import predict_values
 # that is held comes nearer to the goal that does not count, by TURN at first.
 KINDS_OF_MISTAKES = ("edge grasp", "slip", "edge let go", "let go", "wrong turn")
 TURN = 0.05  # m
+OVER_SEEDS = ("auc", "value", "return")  # of each kind: numbers of a seed
 
 def mistakes(spec, seeds, episodes):
     """The simulator's record: {kind: bool (T,) per episode}, True where that went wrong then.
@@ -64,7 +66,7 @@ def turned(world):
 def falls_from_grasp_to_slip(values, record):
     """P(V before an edge grasp > V after a slip), over all pairs; None without either.
 
-    What a calibrated V must show: the mistake has been made in between, and cost something.
+    values: V, a list of (T,); or the returns, which say how far V ought to fall.
     """
     before = [v[:-1][m[:-1]] for v, m in zip(values, record["edge grasp"])]
     after = [v[1:][m[:-1]] for v, m in zip(values, record["slip"])]
@@ -90,6 +92,11 @@ def drops_find_mistakes(values, mistakes):
     rank = (np.cumsum(counts) - (counts - 1) / 2)[index]  # (M,)
     return float((rank[wrong].sum() - n * (n + 1) / 2) / (n * (len(wrong) - n)))
 
+def mean_after(values, mistakes):
+    """The mean of V, or of the returns, one step after the mistakes; None without any."""
+    after = np.concatenate([v[1:][m[:-1]] for v, m in zip(values, mistakes)])  # (mistakes,)
+    return float(after.mean()) if len(after) else None
+
 def rollouts_for_drops(s, folder):
     """Fresh rollouts of π⁰ of the run in `folder`: (seeds, episodes)."""
     seeds = episode_seeds(s.seed, "drops", min(s.evaluation_episodes, 150))
@@ -105,13 +112,19 @@ def drops_of_v(s, folder):
     seeds, episodes = rollouts_for_drops(s, folder)
     record = mistakes(s.target, seeds, episodes)
     values = predict_values(network_of(folder, "V_1"), episodes)
-    found = {"auc": {}, "steps": sum(len(v) - 1 for v in values), "mistakes": {}, "last": {}}
+    R = episode_returns(episodes, s)
+    found = {"steps": sum(len(v) - 1 for v in values)}
+    found |= {"auc": {}, "mistakes": {}, "last": {}, "value": {}, "return": {}}
     for kind, by_episode in record.items():
         found["auc"][kind] = drops_find_mistakes(values, by_episode)
         # Those that the AUC sees, and those of the last steps.
         found["mistakes"][kind] = int(sum(m[:-1].sum() for m in by_episode))
         found["last"][kind] = int(sum(m[-1] for m in by_episode))
+        # Is V calibrated, when the mistake has been made?
+        found["value"][kind] = mean_after(values, by_episode)
+        found["return"][kind] = mean_after(R, by_episode)
     found["grasp to slip"] = falls_from_grasp_to_slip(values, record)
+    found["grasp to slip, return"] = falls_from_grasp_to_slip(R, record)
     found["shown"] = shown(episodes, record["edge grasp"])
     return found
 
@@ -146,25 +159,30 @@ def fig4(o):
             if kind in result[task]:
                 x = result[task][kind]
                 auc = f"{kind:<12} AUC of drops of V {plus_minus(x['auc'], 3)}"
-                print(f"  {auc}, {x['mistakes']} of them; {x['last']} more ended an episode")
-        if result[task]["grasp to slip"]:
-            falls = plus_minus(result[task]["grasp to slip"], 3)
-            print(f"  V before an edge grasp above V after a slip: {falls}")
+                V = plus_minus(x["value"], 3)
+                R = plus_minus(x["return"], 3)
+                print(f"  {auc}; V after it {V}, return {R}")
+                print(f"  {'':<12} {x['mistakes']} of them; {x['last']} more ended an episode")
+        for name, what in (("grasp to slip", "V"), ("grasp to slip, return", "the return")):
+            if result[task][name]:
+                falls = plus_minus(result[task][name], 3)
+                print(f"  {what} before an edge grasp above that after a slip: {falls}")
         draw_traces(o, group[0], found[0]["shown"])
     o.keep("fig4", result)
 
 def over_seeds(found):
-    """{"steps", "grasp to slip", kind: {"auc", "mistakes", "last"}} of a task.
+    """{"steps", "grasp to slip", ..., kind: {"auc", "value", ..., "mistakes", "last"}} of a task.
 
     found: `drops_of_v` of each seed.
     """
     row = {"steps": sum(x["steps"] for x in found)}
-    falls = [x["grasp to slip"] for x in found if x["grasp to slip"] is not None]
-    row["grasp to slip"] = spread(falls) if falls else None
+    for name in ("grasp to slip", "grasp to slip, return"):
+        falls = [x[name] for x in found if x[name] is not None]
+        row[name] = spread(falls) if falls else None
     for kind in KINDS_OF_MISTAKES:
-        auc = [x["auc"][kind] for x in found if x["auc"][kind] is not None]
-        if auc:
-            row[kind] = {"auc": spread(auc)}
+        seen = [x for x in found if x["auc"][kind] is not None]
+        if seen:
+            row[kind] = {key: spread([x[key][kind] for x in seen]) for key in OVER_SEEDS}
             for key in ("mistakes", "last"):
                 row[kind][key] = sum(x[key][kind] for x in found)
     return row

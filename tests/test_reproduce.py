@@ -17,6 +17,7 @@ from reproduce.value_traces import (
     KINDS_OF_MISTAKES,
     drops_find_mistakes,
     falls_from_grasp_to_slip,
+    mean_after,
     mistakes,
 )
 from settings import Settings
@@ -457,6 +458,12 @@ def test_v_falls_from_the_grasp_to_the_slip_as_pairs_say():
     assert falls_from_grasp_to_slip(V, record) == pytest.approx(np.mean(pairs))
     none = {kind: [np.zeros(30, bool)] * 4 for kind in record}
     assert falls_from_grasp_to_slip(V, none) is None
+
+def test_calibration_is_of_the_step_after_the_mistake():
+    V = [np.array([0.0, -1.0, -2.0, -3.0]), np.array([-4.0, -8.0])]
+    record = [np.array([True, False, False, True]), np.array([True, False])]
+    assert mean_after(V, record) == pytest.approx((-1 - 8) / 2)  # the last step has none after it
+    assert mean_after(V, [np.zeros(4, bool), np.zeros(2, bool)]) is None
 
 def test_drops_find_mistakes_is_an_auc():
     rng = np.random.default_rng(0)
