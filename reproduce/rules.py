@@ -228,8 +228,6 @@ def drops_at_mistakes(fig4):
     returns = [rows["grasp to slip, return"]["mean"] for rows in slipping]
     # Beside the return itself: it rises with the time that is over, even across a mistake.
     met["from grasp to slip as the return"] = all(v >= r for v, r in zip(falls, returns))
-    short.append(f"from a grasp by the edge to its slip V falls in {range_of(falls)} of pairs")
-    short.append(f"the return in {range_of(returns)}")
     figures = f"AUC, lowest to highest of the tasks: {'; '.join(text)}; from grasp to slip V falls "
     figures += f"in {range_of(falls)} of the pairs, the return in {range_of(returns)}; "
     figures += f"{n} mistakes, and {n_last} left out"
