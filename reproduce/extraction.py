@@ -121,9 +121,8 @@ def draw_methods(o, rows):
     ours = [name for name in rows if name.startswith("recap_")]
     awr = [name for name in METHODS if name.startswith("AWR") and name in rows]
     ppo = [name for name in METHODS if name.startswith("PPO") and name in rows]
-    penalised = [name for name in ppo if "inf" not in name]
     shown = ["offline_rl_sft β=1", "filtered imitation", "positives only"]
-    for kind in (awr, penalised):
+    for kind in (awr, ppo):
         if kind:
             shown.append(max(kind, key=lambda name: rows[name]["throughput"]["mean"]))
     drawn = {name: rows[name] for name in (*shown, *ours) if name in rows}

@@ -52,11 +52,6 @@ def interval_below(x, most):
     """Does the whole interval of a `ratio` lie below `most`?"""
     return x["high"] is not None and x["high"] < most
 
-def interval_above_zero(differences):
-    """Does the interval of the mean of paired differences, (n,), lie above 0?"""
-    d = np.asarray(differences, float)
-    return bool(len(d) > 1 and d.mean() > half_interval(d))
-
 # ---------------------------------------------------------------- rows
 
 def row_of(folders, name, beta=1.0):

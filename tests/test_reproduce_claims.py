@@ -60,10 +60,6 @@ def test_an_interval_lies_above_or_below_as_a_whole():
     assert statistics.interval_below(x, 1.5) and not statistics.interval_below(x, 1.3)
     unknown = {"ratio": 2.0, "low": None, "high": None}
     assert not statistics.interval_above(unknown, 1) and not statistics.interval_below(unknown, 3)
-    # mean 0.03, standard deviation 0.01: the interval is 0.03 ± 4.30 · 0.01 / √3 = 0.005 to 0.055
-    assert statistics.interval_above_zero([0.02, 0.03, 0.04])
-    assert not statistics.interval_above_zero([0.0, 0.03, 0.06])
-    assert not statistics.interval_above_zero([1.0])
 
 
 def test_no_failures_are_half_a_failure():
@@ -166,7 +162,7 @@ def test_an_iteration_that_adds_nothing_and_a_stage_that_may_be_no_better_are_no
     assert judged() == ("reproduced (3 of 3)", "reproduced (3 of 3)")
     # Ahead on the mean, but the interval holds 1.
     assert judged(second=(160, 170, 300)) == ("mixed (2 of 3)", "mixed (2 of 3)")
-    # A stage may gain little, but not lose: against SFT on the mean, against round 1 significantly.
+    # A stage may gain little, but not lose, neither against SFT nor against the first round.
     assert judged(stages=((0.02, 0.3), (0.03, 0.2), (-0.02, 0.25)))[1] == "reproduced (3 of 3)"
     worse = judged(stages=((0.02, 0.3), (0.03, 0.2), (-0.08, 0.25)))
     assert worse == ("reproduced (3 of 3)", "mixed (2 of 3)")
@@ -174,21 +170,21 @@ def test_an_iteration_that_adds_nothing_and_a_stage_that_may_be_no_better_are_no
     assert worse == ("reproduced (3 of 3)", "mixed (2 of 3)")
 
 def test_v_is_judged_by_the_mistake_itself_not_by_what_follows_from_it():
-    """Slips and let-goes are shown; a grasp by the edge, a wrong turn and the fall are judged."""
+    """Drops at slips and let-goes are shown, not judged; V's error is, where there are enough."""
 
-    def of(auc):
-        return {"auc": spread([auc]), "mistakes": 10, "last": 1}
+    def of(auc, error=0.02, mistakes=60):
+        after = {"value": spread([-0.5 + error]), "return": spread([-0.5])}
+        return {"auc": spread([auc]), "mistakes": mistakes, "last": 1} | after
 
-    def judged(grasp=0.9, turn=0.85, fall=0.4):
-        kinds = {"edge grasp": of(grasp), "slip": of(0.1), "let go": of(0.2)}
-        easy = {"steps": 100, "grasp to slip": None, "edge grasp": of(0.99)}
-        falls = {"grasp to slip": spread([fall]), "grasp to slip, return": spread([0.3])}
-        hard = {"steps": 100, "wrong turn": of(turn)} | falls | kinds
+    def judged(grasp=0.9, turn=0.85, error=0.03):
+        kinds = {"edge grasp": of(grasp), "slip": of(0.1, error), "let go": of(0.2, 0.3, 49)}
+        easy = {"steps": 100, "edge grasp": of(0.99)}
+        hard = {"steps": 100, "wrong turn": of(turn)} | kinds
         rows = {task: easy for task in ("fold_shirt", "fold_diverse", "espresso", "box")}
         return verdict(report_of("fig4", rows | {"fold_collar": hard}), "C8")
 
     assert judged() == "reproduced (3 of 3)"
-    assert judged(grasp=0.79) == judged(turn=0.7) == judged(fall=0.2) == "mixed (2 of 3)"
+    assert judged(grasp=0.79) == judged(turn=0.7) == judged(error=-0.06) == "mixed (2 of 3)"
 
 
 @pytest.mark.parametrize(
