@@ -129,7 +129,8 @@ CLAIMS = {
         rules.drops_at_mistakes, "mixed",
         "V drops at the careless grasp, within one step. A turn takes several: V falls over all of "
         "them, so one step's drop is no sure sign. A slip follows from the grasp, and most let-gos "
-        "of FoldCollar from the turn: there a calibrated V has nothing left to lose.",
+        "of FoldCollar from the turn: there a calibrated V has nothing left to lose. After a slip "
+        "it hopes too much, for it sees neither the clock nor the attempts before.",
         needs=ALL_TASKS,
     ),
     "C9": Claim(
