@@ -231,10 +231,12 @@ def drops_at_mistakes(fig4):
             short.append(text[-1])
         n += sum(x["mistakes"] for x in found)
         n_last += sum(x["last"] for x in found)
-    met[f"V within {CALIBRATED} of the return"] = max(errors) <= CALIBRATED
-    short.append(f"V − return one step after a mistake up to {max(errors):.2f}")
-    figures = f"AUC, lowest to highest of the tasks: {'; '.join(text)}; one step after, V and the "
-    figures += f"mean return differ by {range_of(errors)}; {n} mistakes, and {n_last} left out"
+    figures = f"AUC, lowest to highest of the tasks: {'; '.join(text)}; "
+    if errors:
+        met[f"V within {CALIBRATED} of the return"] = max(errors) <= CALIBRATED
+        short.append(f"V − return one step after a mistake up to {max(errors):.2f}")
+        figures += f"one step after, V and the mean return differ by {range_of(errors)}; "
+    figures += f"{n} mistakes, and {n_last} left out"
     return Finding(f"AUC of the drops of V: {', '.join(short)}.", figures, met)
 
 def range_of(numbers):
