@@ -282,17 +282,15 @@ FROM_ABOVE = replace(TRANSFER_CUBE, name="transfer_cube_top", scene=TopCamera)
 
 def film(scene, seed, episode, path):
     """Replay an episode of β = 1, which is the same again, and write it as a GIF."""
-    from lab.pictures import written
+    from lab.pictures import captioned
 
     scene.reset(seed)
-    pictures = []
-    for t, action in enumerate(episode.actions):
-        pictures.append(written(frame(scene), f"β = 1   {t / episode.hz:.1f} s"))
+    pictures = [frame(scene)]
+    for action in episode.actions:
         scene.step(action)
-    end = "success" if episode.success else "failure"
-    last = written(frame(scene), f"β = 1   {len(episode) / episode.hz:.1f} s   {end}")
-    pictures += 8 * [last]  # a pause on it
-    images = [Image.fromarray(picture) for picture in pictures]
+        pictures.append(frame(scene))
+    images = [Image.fromarray(picture) for picture in captioned(pictures, episode, beta=1)]
+    images += 7 * images[-1:]  # a pause on the last one
     images[0].save(path, append_images=images[1:], save_all=True, duration=100, loop=0)
 
 def before_and_after(folder):

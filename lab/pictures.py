@@ -90,13 +90,18 @@ def frames(task, episode, steps):
 def film(task, episode, beta):
     """All frames of an episode, with β, the time and in the end the outcome written on."""
     n = len(episode) + (episode.last is not None)
+    shown = captioned(frames(task, episode, range(n)), episode, beta)
+    return shown + shown[-1:] * round(LAST_S * episode.hz)
+
+def captioned(pictures, episode, beta):
+    """All pictures of an episode, with β, the time and in the end the outcome written on."""
     shown = []
-    for t, picture in enumerate(frames(task, episode, range(n))):
+    for t, picture in enumerate(pictures):
         words = f"β = {beta:g}   {t / episode.hz:.1f} s"
-        if t == n - 1:
+        if t == len(pictures) - 1:
             words += "   success" if episode.success else "   failure"
         shown.append(written(picture, words))
-    return shown + shown[-1:] * round(LAST_S * episode.hz)
+    return shown
 
 def written(picture, words):
     """A picture with words in its lower left corner."""
