@@ -25,8 +25,8 @@ def climb(o):
 
 # ---------------------------------------------------------------- C3: what SFT starts from
 
-# How many demonstrations SFT sees, and for how many steps.
-HANDOVERS = [(100, 700), (20, 200), (20, 100), (20, 50), (10, 100), (10, 50)]
+# How many demonstrations SFT sees, and for how many steps, beside the 100 and 700 of every run.
+HANDOVERS = [(20, 200), (20, 100), (20, 50), (10, 100), (10, 50)]
 # {what: which network SFT starts from}
 STARTS = {"offline RL": "pi_pre", "supervised": "supervised_pre"}
 
@@ -57,8 +57,9 @@ def handover(o):
         change = dict(iterations=0, evaluation_episodes=500)
         group.append(settings_for("fold_shirt", seed, o.quick, **change))
     folders = make_runs(group, o.jobs, handovers)
-    rows = rows_of(folders, [("rl_pretrained", 1.0), ("supervised", 1.0), ("offline_rl_sft", 1.0)])
-    compared = {}
+    names = ("rl_pretrained", "supervised", "offline_rl_sft", "supervised_sft")
+    rows = rows_of(folders, [(name, 1.0) for name in names])
+    compared = {SFT: gain(rows, SFT, "supervised_sft β=1")}
     for n, n_steps in HANDOVERS:
         names = {}
         for what, start in STARTS.items():

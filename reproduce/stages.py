@@ -119,10 +119,10 @@ def checks_of(folders, K):
     for name in ["V_pre"] + [f"V_{k}" for k in range(1, K + 1)]:
         for key in OF_VALUES:
             rows[f"{name}: {key}"] = [x["value"][name][key] for x in reports]
+    paces = [read_json(folder, "paces.json") for folder in folders]
     for k in range(1, K + 1):
         for key in OF_LABELS:
             rows[f"iteration {k}: {key}"] = [x["labels"][k - 1].get(key) for x in reports]
-        paces = [read_json(folder, "paces.json") for folder in folders]
         rows[f"iteration {k}: pace of positive steps"] = [x[k - 1] for x in paces]
     compared = {name: row_of(folders, name) for name in ("offline_rl_sft", f"recap_{K}")}
     for name, row in compared.items():
@@ -135,11 +135,10 @@ def checks_of(folders, K):
 def keep_paces(run):
     """Leaves paces.json in a finished run's folder: `pace_of_positives` of every round."""
     s = run.settings
-    rounds = range(1, s.iterations + 1)
 
     def paces():
         found = []
-        for k in rounds:
+        for k in range(1, s.iterations + 1):
             D = load_dataset(run.path(f"D_{k}.npz"))
             V = predict_values(network_of(run.out, f"V_{k}"), D)
             # ε_ℓ is that of the newest rollouts, so older data need not be there.

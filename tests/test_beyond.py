@@ -68,7 +68,7 @@ def test_the_experiments_run(tmp_path, monkeypatch):
     monkeypatch.setattr(conditions, "HANDOVERS", [(2, 2), (1, 1)])
     conditions.handover(o)
     rows = o.read("ablation_handover")["rows"]
-    assert len(rows["policy"]) == 3 + 2 * 2 and len(rows["compared"]) == 2
+    assert len(rows["policy"]) == 4 + 2 * 2 and len(rows["compared"]) == 3
     beyond.critic(o)
     rows = o.read("ablation_critic")["rows"]
     assert len(rows["policy"]) == 3 + 2 * 2
