@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import labels
+import sim_tasks
 from helpers import ROOT, episode
 from labels import advantages, episode_returns, indicators, label, returns, rewards
 from labels import step_advantages, threshold, thresholds
@@ -221,11 +222,13 @@ def test_force_corrections_changes_the_labels_of_corrections_and_nothing_else():
         changed += (one != other).sum()
     assert 0 < changed == sum((~p & e.intervention).sum() for p, e in zip(free, data))
 
-def test_generalist_labels_judge_every_task_by_its_own_newest_rollouts():
+def test_generalist_labels_judge_every_task_by_its_own_newest_rollouts(monkeypatch):
     """iteration=None.  One task's newest is 2, the other's is 1.
 
     Older rollouts, corrections and demonstrations set no ε_ℓ.
     """
+    other = replace(sim_tasks.TASKS["fold_collar"], positive=0.4)
+    monkeypatch.setitem(sim_tasks.TASKS, "fold_collar", other)
     rng = np.random.default_rng(5)
 
     def of(task, iteration, source="autonomous"):
@@ -239,8 +242,8 @@ def test_generalist_labels_judge_every_task_by_its_own_newest_rollouts():
     s = Settings(task="fold_shirt", positive=0.3)
     I, epsilon = judge(values, data, s, None)
     A = [advantages(R, V, s.lookahead) for R, V in zip(episode_returns(data, s), values)]
-    # The default, and as set for the target.
-    for task, newest, fraction in (("fold_collar", 2, 0.2), ("fold_shirt", 1, 0.3)):
+    # The task's own, and as set for the target.
+    for task, newest, fraction in (("fold_collar", 2, 0.4), ("fold_shirt", 1, 0.3)):
         kind = dict(task=task, iteration=newest, source="autonomous")
         assert epsilon[task] == threshold(chosen(A, data, **kind), fraction)
         own = chosen(I, data, **kind)

@@ -1,9 +1,10 @@
 """settings.py: what is refused, and what follows from what."""
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
+import sim_tasks
 from helpers import TOYS, seen_by
 from lab.cli import QUICK
 from policy import FLOW_WEIGHTS
@@ -67,13 +68,17 @@ def test_settings_at_the_edges_of_what_can_be():
     assert set(FLOW_WEIGHTS) == {"clean", "constant", "paper"}
     assert all(Settings(flow_weight=name) for name in FLOW_WEIGHTS)
 
-def test_positive_belongs_to_the_target_and_the_others_have_their_defaults():
+def test_positive_belongs_to_the_target_and_the_others_have_their_defaults(monkeypatch):
     """App. F: less for the fast laundry task.
 
     What --positive sets, it sets for the target alone.
     """
     tasks = ("fold_shirt", "fold_collar", "box")
     assert [Settings(task=task).positive for task in tasks] == [0.2, 0.2, 0.2]
+    other = replace(sim_tasks.TASKS["fold_collar"], positive=0.4)
+    monkeypatch.setitem(sim_tasks.TASKS, "fold_collar", other)
+    assert [Settings(task=task).positive for task in tasks] == [0.2, 0.4, 0.2]
+    assert Settings(task="box", positive=0.7).positive_for("fold_collar") == 0.4
     assert [Settings(task=task).beta for task in ("fold_shirt", "box")] == [2.0, 1.5]
     assert Settings(task="box", beta=1.0).beta == 1.0
     assert [Settings(task=task).corrected for task in ("fold_shirt", "box")] == [50, 100]
