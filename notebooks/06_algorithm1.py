@@ -417,7 +417,7 @@ for name, some in lost.items():
 # nothing is bootstrapped, $A = R_t - V(o_t)$; a failure's return ends at $-1/2$, which
 # is about what $V$ says of a lost state (it has no clock), so $A$ is around 0. At 40 %
 # $\epsilon_\ell$ is, too, and most of these steps would be positive for nothing. At 20 %
-# hardly one is.
+# few are.
 #
 # ## 9. Line 9, second half: $\pi^1$ from $\pi_{pre}$
 #
