@@ -29,6 +29,11 @@ ABLATIONS = {
         {},
         {f"{p:.0%} positive": dict(positive=p) for p in (0.2, 0.1, 0.4, 0.7)},
     ),
+    "positive_collar": (
+        "fraction of positive labels where one failure mode is to go; FoldCollar, as in fig12",
+        dict(task="fold_collar", iterations=2, corrected=0, evaluation_episodes=1000),
+        {f"{p:.0%} positive": dict(positive=p) for p in (0.2, 0.4)},
+    ),
     "dropout": (
         "how often the indicator is left out (paper: 30 %)",
         {},

@@ -45,12 +45,13 @@ def online(o):
 def over_rounds(name, variants, o):
     """Every round of some kinds of rounds: a table of the last, and a picture of all.
 
-    name: of the experiment.  variants: {what: settings}, the first is the base of the table.
+    name: of the experiment.  variants: {what: settings}; the first of a task is the base of its
+    table.
     """
     groups = settings_of_rows(variants, {"evaluation_episodes": 300}, o)
     make_runs(sum(groups.values(), []), o.jobs)
     result = {}
-    last = {}
+    last = {}  # {task: rows}
     for row, group in groups.items():
         s = group[0]
         folders = [folder_of(settings) for settings in group]
@@ -59,9 +60,11 @@ def over_rounds(name, variants, o):
         plain = [row_of(folders, name) for name in names]
         guided = [plain[0], *(row_of(folders, name, s.beta) for name in names[1:])]
         result[row] = {"episodes": episodes, "β=1": plain, "guided": guided}
-        last |= {f"{row} | β=1": plain[-1], f"{row} | guided": guided[-1]}
+        rows = last.setdefault(s.task, {})
+        rows |= {f"{row} | β=1": plain[-1], f"{row} | guided": guided[-1]}
     print(f"{name}: {o.header(s.evaluation_episodes)}")
-    print(table(last, base=f"{next(iter(variants))} | β=1"))
+    for rows in last.values():
+        print(table(rows, base=next(iter(rows))))
     o.draw(name, plots.over_episodes, o.keep(f"ablation_{name}", result))
 
 # ---------------------------------------------------------------- an off-policy critic

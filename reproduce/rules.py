@@ -1,6 +1,6 @@
 """What each claim of the paper is judged by: conditions on the rows of results/*.json.
 
-"Improves" wants the whole 95 % interval over training seeds above 1, or of differences above 0.
+"Improves" wants the whole 95 % interval over training seeds above 1.
 A number of the paper's ("× 2", "97 %") wants our mean to reach it.  The paper evaluates with β = 1
 unless it says otherwise, so conditions are judged at β = 1; what guidance adds stands beside it.
 """
