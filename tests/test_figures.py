@@ -1,0 +1,278 @@
+"""The tables of results/README.md, number by number, and the sentences of FINDINGS.md.
+
+What a page prints is computed anew from results/*.json.  After new results a test here says which
+row or sentence is out of date, and what it should be.
+"""
+import json
+
+import pytest
+
+from pages import ROOT, in_a_line, read, rows
+from reproduce.statistics import SFT, best_of, fewer_failures, gain, last_row, ratio_text
+
+PAGE = read(ROOT / "results" / "README.md")
+FINDINGS = read(ROOT / "docs" / "FINDINGS.md")
+NAMES = {"FoldShirt": "fold_shirt", "FoldDiverse": "fold_diverse", "FoldCollar": "fold_collar",
+         "Espresso": "espresso", "Box": "box"}  # fmt: skip
+
+def result(name):
+    """The rows of results/NAME.json."""
+    return json.loads(read(ROOT / "results" / f"{name}.json"))["rows"]
+
+def section(title):
+    """The tables of one section: all rows, without the heads."""
+    text = PAGE.split(f" {title}\n", 1)[1].split("\n#", 1)[0]
+    return rows(text)
+
+def number(x, digits=0, scale=1):
+    """A spread, mean ± s.e."""
+    return f"{scale * x['mean']:.{digits}f} ± {scale * x['se']:.{digits}f}"
+
+def bracket(x):
+    """A ratio with its interval, without the sign."""
+    return ratio_text(x).removeprefix("× ")
+
+def span(numbers, digits=2, scale=1):
+    """Lowest to highest."""
+    low, high = (f"{scale * x:.{digits}f}" for x in (min(numbers), max(numbers)))
+    return low if low == high else f"{low} to {high}"
+
+def check(title, expected):
+    """Every expected row is one of the section's, cell by cell."""
+    found = section(title)
+    for row in expected:
+        assert row in found, f"{title}: expected | {' | '.join(row)} |"
+
+# ---------------------------------------------------------------- results/README.md
+
+def test_figs_7_and_8():
+    expected = []
+    for name, task in NAMES.items():
+        stages = result("fig12" if task == "fold_collar" else "fig7")[task]
+        guided = last_row(stages, guided=True)
+        shown = {"RL pre-trained": "rl_pretrained β=1", "offline RL + SFT": SFT}
+        shown |= {"RECAP, β = 1": last_row(stages)}
+        shown |= {f"RECAP, β = {guided.split('=')[1]}": guided}
+        for i, (title, key) in enumerate(shown.items()):
+            row = stages[key]
+            cells = ["" if i else name, title]
+            cells += [number(row["success"], 1, 100), number(row["throughput"])]
+            if key == SFT:
+                cells += ["", ""]
+            else:
+                cells += [bracket(gain(stages, key)), bracket(fewer_failures(stages, key))]
+            expected.append(cells)
+    check("Figs. 7 and 8: every stage of the recipe", expected)
+
+def test_fig_11():
+    stages = result("fig11")
+    with_penalty = {name: row for name, row in stages.items() if "ε=inf" not in name}
+    others = [best_of(stages, "AWR"), best_of(with_penalty, "PPO"), best_of(stages, "PPO")]
+    others += [best_of(stages, "positives only"), best_of(stages, "filtered imitation")]
+    found = section("Fig. 11: other ways to extract a policy")[1:]
+    for (title, *cells), name in zip(found, others, strict=True):
+        expected = [gain(stages, last_row(stages, guided), name) for guided in (False, True)]
+        assert cells == [bracket(x) for x in expected], (title, name)
+
+def test_fig_4():
+    tasks = result("fig4")
+    aucs = {}
+    for kind in ("edge grasp", "wrong turn", "slip", "edge let go", "let go"):
+        aucs[kind] = {name: x[kind]["auc"]["mean"] for name, x in tasks.items() if kind in x}
+    table = {row[0]: row[1] for row in section("Figs. 4 and 13: V along episodes")}
+    for kind in ("edge grasp", "slip", "edge let go"):
+        assert table[kind] == span(aucs[kind].values())
+    turn = aucs["wrong turn"]["fold_collar"]
+    assert list(aucs["wrong turn"]) == ["fold_collar"]
+    assert table["wrong turn"].startswith(f"{turn:.2f} (FoldCollar;")
+
+    kinds = {"an edge grasp": "edge grasp", "a wrong turn": "wrong turn", "a slip": "slip",
+             "letting go before the slip": "edge let go",
+             "letting go at the wrong place": "let go"}  # fmt: skip
+    head, *after = [row for row in section("Figs. 4 and 13: V along episodes") if len(row) > 2]
+    for title, *cells in after:
+        for task, cell in zip(head[1:], cells, strict=True):
+            x = tasks[NAMES[task]].get(kinds[title])
+            rare = x is None or x["mistakes"] < 50
+            pair = "" if rare else f"{x['value']['mean']:.2f}, {x['return']['mean']:.2f}"
+            assert cell == pair.replace("-", "−"), (title, task)
+
+def test_the_generalist():
+    found = result("generalist")
+    expected = []
+    for name, task in NAMES.items():
+        pair = [found[f"{task}: {kind}"]["throughput"] for kind in ("specialist", "generalist")]
+        expected.append([name, *(number(x) for x in pair)])
+    check("The generalist", expected)
+
+def test_what_sft_starts_from():
+    kept = result("ablation_handover")
+    found = section("What SFT starts from")[1:]
+    pairs = [("offline_rl_sft β=1", "supervised_sft β=1")]
+    ours = [name for name in kept["policy"] if name.endswith("after offline RL")]
+    pairs += [(name, name.replace("offline RL", "supervised")) for name in ours]
+    for (_, *cells), pair in zip(found, pairs, strict=True):
+        expected = [number(kept["policy"][name]["throughput"]) for name in pair]
+        assert cells == [*expected, bracket(kept["compared"][pair[0]])], pair
+
+def test_metadata():
+    policy = result("ablation_metadata")["policy"]
+    variants = {
+        "without metadata": "no metadata", 'asked for "fast careful"': "asked: fast careful",
+        'asked for "slow careless"': "asked: slow careless",
+        "trained with, not asked": "metadata, not asked",
+    }  # fmt: skip
+    expected = []
+    for title, variant in variants.items():
+        cells = []
+        for stage in ("rl_pretrained", "offline_rl_sft", "recap_1"):
+            cells.append(number(policy[f"{variant} | {stage} β=1"]["throughput"]))
+        expected.append([title, *cells])
+    check("Metadata", expected)
+
+def test_corrections():
+    policy = result("ablation_corrections")["policy"]
+    variants = {"none": "200 autonomous, none corrected", "50 (default)": "150 + 50 corrected",
+                "190": "10 + 190 corrected"}  # fmt: skip
+    expected = []
+    for title, variant in variants.items():
+        row = policy[f"{variant} | recap_1 β=1"]
+        failed = {"mean": 1 - row["success"]["mean"], "se": row["success"]["se"]}
+        expected.append([title, number(failed, 1, 100), number(row["throughput"])])
+    check("Corrections", expected)
+
+def test_checks():
+    tasks = result("checks")
+    table = {row[0]: row[1] for row in section("Checks: are the runs in order?") if len(row) == 2}
+    for name, task in NAMES.items():
+        assert table[name] == number(tasks[task]["V_2: heldout_correlation"], 2), name
+
+    def means(key, of=NAMES.values()):
+        return [tasks[task][key]["mean"] for task in of if key in tasks[task]]
+
+    expected = {
+        "V¹ with the return, on rollouts of the SFT policy: correlation":
+            span(means("V_1: heldout_correlation")),
+        "good grasps labelled positive, %":
+            span([x for k in (1, 2) for x in means(f"iteration {k}: positive_given_good")], 0, 100),
+        "bad grasps and pauses labelled positive, %":
+            span([x for k in (1, 2) for x in means(f"iteration {k}: positive_given_bad")], 0, 100),
+        "corrected steps of corrected episodes, first iteration, %":
+            span(means("iteration 1: corrected_fraction"), 0, 100),
+        "corrected steps, second iteration, %":
+            span(means("iteration 2: corrected_fraction"), 0, 100),
+        "joints move in a positive step, × any step":
+            span(means("iteration 1: pace of positive steps")),
+        "the same, second iteration": span(means("iteration 2: pace of positive steps")),
+    }  # fmt: skip
+    for title, text in expected.items():
+        assert table[title] == text, title
+
+def test_aloha():
+    stages = result("aloha")
+    base = "all data, all positive"
+    for row in section("ALOHA in MuJoCo"):
+        if len(row) < 4 or not row[1]:
+            continue
+        title, success, rate, compared = row
+        if title == "":
+            continue
+        name = ALOHA.get(title, title)
+        kept = stages[name]
+        assert success == number(kept["success"], 1, 100) + " %", title
+        assert rate == number(kept["throughput"]), title
+        longer = "4 x the steps" in name
+        over = f"{base}, 4 x the steps" if longer else base
+        expected = "1" if name == over else bracket(gain(stages, name, over))
+        assert compared == expected, title
+
+
+ALOHA = {
+    "operators of pre-training": "demonstrations", "SFT, 700 steps": "offline_rl_sft β=1",
+    "SFT, 2,500 steps": "SFT, as many steps", "RECAP, β = 1": "recap_1 β=1",
+    "RECAP, β = 1.5": "recap_1 β=1.5",
+}  # fmt: skip
+
+# ---------------------------------------------------------------- docs/FINDINGS.md
+
+def outside_at(beta):
+    """Share of numbers outside the data's 99 %, in % of every task."""
+    found = []
+    for stages in result("cfg").values():
+        name = next(name for name in stages if name.endswith(f"β={beta}"))
+        found.append(100 * stages[name]["outside"]["mean"])
+    return found
+
+def errors_of_v():
+    """|V - mean return| one step after the mistakes of every kind and task."""
+    found = []
+    for kinds in result("fig4").values():
+        for x in kinds.values():
+            if isinstance(x, dict) and "value" in x and x["mistakes"] >= 50:
+                found.append(abs(x["value"]["mean"] - x["return"]["mean"]))
+    return found
+
+def sentences():
+    """What FINDINGS.md has to say, computed anew."""
+    fig7 = result("fig7")
+    fig9 = result("fig9")
+    fig11 = result("fig11")
+    collar = result("fig12")["fold_collar"]
+    checks = result("checks")
+    corrections = result("ablation_corrections")["policy"]
+    positive = result("ablation_positive")["policy"]
+    first = [gain(x, "recap_1 β=1")["ratio"] for x in fig7.values()]
+    yield f"brings × {min(first):.2f} to × {max(first):.2f} over offline RL + SFT"
+    left = [fewer_failures(x, last_row(x))["ratio"] for x in fig7.values()]
+    yield f"After two, {span(left, 0, 100)} % of the failures"
+    yield f"imitation of all that was collected is {ratio_text(gain(fig11, 'imitation'))}"
+    yield f"RECAP × {gain(fig11, last_row(fig11))['ratio']:.2f} (fig11)"
+    success = number(collar[last_row(collar)]["success"], 1, 100)
+    yield f"{100 * collar[last_row(collar)]['failed_early']['mean']:.1f} % of the episodes do"
+    yield f"and {success} % succeed"
+    ratios = []
+    for x in result("cfg").values():
+        at = {name.split("β=")[1]: name for name in x}
+        ratios.append(gain(x, at["1.5"], at["1"])["ratio"])
+    yield f"β = 1.5 brings × {min(ratios):.2f} to × {max(ratios):.2f} on five tasks"
+    yield f"At β = 5, {span(outside_at(5), 0)} % of an action's numbers"
+    for task, place in (("fold_diverse", "on FoldDiverse"), ("espresso", "on Espresso")):
+        yield f"{ratio_text(gain(fig7[task], last_row(fig7[task])))} {place}"
+    yield f"{ratio_text(gain(fig9['box'], 'recap_2 β=1', 'recap_1 β=1'))} on Box (fig9)"
+    yield f"{ratio_text(gain(collar, 'recap_2 β=1', 'recap_1 β=1'))} on FoldCollar (fig12)"
+    second = gain(fig7["fold_shirt"], "recap_2 β=1", "recap_1 β=1")
+    yield f"adds {ratio_text(second)} with corrections (fig7)"
+    second = gain(fig9["fold_shirt"], "recap_2 β=1", "recap_1 β=1")
+    yield f"10 % positive, {ratio_text(second)} (fig9)"
+    for k, words in ((1, "in the first round a positive step moves the joints {} % farther"),
+                     (2, "in the second {} (checks")):  # fmt: skip
+        pace = []
+        for x in checks.values():
+            key = f"iteration {k}: pace of positive steps"
+            pace += [x[key]["mean"] - 1] if key in x else []
+        yield words.format(span(pace, 0, 100))
+    auc = [x["edge grasp"]["auc"]["mean"] for x in result("fig4").values() if "edge grasp" in x]
+    yield f"with an AUC of {span(auc)}"
+    yield f"V hopes too much, by {span(errors_of_v())}"
+    some = "150 + 50 corrected | recap_1 β=1"
+    none = "200 autonomous, none corrected | recap_1 β=1"
+    yield f"{ratio_text(fewer_failures(corrections, some, none))} with 50 of 200"
+    yield f"{ratio_text(gain(corrections, some, none))} (ablation corrections)"
+    awr = best_of(fig11, "AWR")
+    yield f"At β = 1 it is at {ratio_text(gain(fig11, last_row(fig11), awr))} of the best AWR"
+    yield f"guided at {ratio_text(gain(fig11, last_row(fig11, guided=True), awr))}"
+    sft = [gain(x, SFT, "supervised_sft β=1")["ratio"] for x in fig7.values()]
+    yield f"is at × {min(sft):.2f} to × {max(sft):.2f} of supervised pre-training"
+    few = [x["ratio"] for name, x in result("ablation_handover")["compared"].items() if name != SFT]
+    yield f"SFT after offline RL is at × {min(few):.2f} to × {max(few):.2f}, and no interval"
+    strict = gain(positive, "40% positive | recap_1 β=1", "20% positive | recap_1 β=1")
+    yield f"40 % positive is {ratio_text(strict)} of 20 %"
+    policy = result("ablation_metadata")["policy"]
+    names = (f"no metadata | {SFT}", f"asked: fast careful | {SFT}", "no metadata | recap_1 β=1")
+    start, asked, trained = (policy[name]["throughput"]["mean"] for name in names)
+    assert (asked - start) / (trained - start) == pytest.approx(0.5, abs=0.05)
+    yield 'To ask for "fast careful" brings half of what a round of RECAP brings'
+
+@pytest.mark.parametrize("expected", list(sentences()))
+def test_findings_say(expected):
+    assert in_a_line(expected) in in_a_line(FINDINGS)
