@@ -11,6 +11,7 @@ import contextlib
 import functools
 import inspect
 import os
+import signal
 from datetime import timedelta
 
 import torch
@@ -33,10 +34,19 @@ def joined():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # what "cuda" is from here on
     # A day: ranks wait for one another's runs.  One that is killed is noticed at once.
     distributed.init_process_group(backend, timeout=timedelta(days=1))
+    before = signal.getsignal(signal.SIGTERM)
+    if size() > 1:
+        signal.signal(signal.SIGTERM, told_to_end)
     try:
         yield
     finally:
         leave()
+        signal.signal(signal.SIGTERM, before)
+
+def told_to_end(number, frame):
+    """torchrun may notice a rank that has ended before the others do, and ends them."""
+    signal.signal(number, signal.SIG_IGN)  # once is enough; what will not end is killed
+    raise LostRank(f"rank {rank()} of {size()} lost another one (torchrun sent SIGTERM)")
 
 def many():
     """Is this one of several ranks?  Not every torch is built for it."""

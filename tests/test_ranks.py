@@ -97,6 +97,29 @@ def test_what_ranks_do_together(tmp_path):
     assert process.returncode == 0, err
     assert sorted(out.split("\n"))[-3:] == [f"rank {i} of 3 is done" for i in range(3)]
 
+LOST = '''
+import os, signal, time
+from ranks import LostRank, joined, rank
+
+with joined():
+    if rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        time.sleep(60)  # not waiting for the other: torchrun is the first to notice
+    except LostRank as error:
+        print(f"said: {error}")
+'''
+
+@pytest.mark.slow
+@needs_gloo
+def test_a_rank_that_torchrun_ends_says_why(tmp_path):
+    path = tmp_path / "lost.py"
+    path.write_text(LOST, encoding="utf-8")
+    process = launch(2, str(path))
+    out, err = process.communicate(timeout=50)
+    assert process.returncode != 0
+    assert "said: rank 0 of 2 lost another one (torchrun sent SIGTERM)" in out, err
+
 def weights_of(folder, name):
     return torch.cat([x.flatten() for x in load(folder / f"{name}.npz").parameters()])
 
