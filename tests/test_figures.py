@@ -74,6 +74,19 @@ def test_fig_11():
         expected = [gain(stages, last_row(stages, guided), name) for guided in (False, True)]
         assert cells == [bracket(x) for x in expected], (title, name)
 
+def test_positives_of_fold_collar():
+    policy = result("ablation_positive_collar")["policy"]
+    expected = []
+    for k in (1, 2):
+        for how, beta in (("β = 1", "1"), ("guided", "1.5")):
+            cells = [f"RECAP k = {k}, {how}"]
+            for share in ("20%", "40%"):
+                row = policy[f"{share} positive | recap_{k} β={beta}"]
+                success = number(row["success"], 1, 100)
+                cells.append(f"{success} %, {number(row['throughput'])}")
+            expected.append(cells)
+    check("Fig. 12: removal of one failure mode", expected)
+
 def test_fig_4():
     tasks = result("fig4")
     aucs = {}
@@ -233,6 +246,10 @@ def sentences():
     success = number(collar[last_row(collar)]["success"], 1, 100)
     yield f"{100 * collar[last_row(collar)]['failed_early']['mean']:.1f} % of the episodes do"
     yield f"and {success} % succeed"
+    shares = result("ablation_positive_collar")["policy"]
+    few, many = (f"{share} positive | recap_2 β=1" for share in ("20%", "40%"))
+    yield f"40 % positive, {number(shares[many]['success'], 1, 100)} % do"
+    yield f"20 % have {ratio_text(fewer_failures(shares, few, many))} of its failures"
     ratios = []
     for x in result("cfg").values():
         at = {name.split("β=")[1]: name for name in x}
