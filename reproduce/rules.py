@@ -214,6 +214,7 @@ def drops_at_mistakes(fig4):
     short = []
     text = []
     errors = []
+    asked = set()  # tasks whose V was compared with the return
     met = {}
     n = 0
     n_last = 0
@@ -222,9 +223,11 @@ def drops_at_mistakes(fig4):
         if not found:
             continue
         auc = [x["auc"]["mean"] for x in found]
-        for x in found:
+        for task, rows in fig4.items():
+            x = rows.get(kind, {})
             if "value" in x and x["mistakes"] >= ENOUGH:
                 errors.append(abs(x["value"]["mean"] - x["return"]["mean"]))
+                asked.add(task)
         text.append(f"{kind} {range_of(auc)}")
         if kind in JUDGED:
             met[f"{kind} ≥ 0.8"] = min(auc) >= 0.8
@@ -235,7 +238,8 @@ def drops_at_mistakes(fig4):
     if errors:
         met[f"V within {CALIBRATED} of the return"] = max(errors) <= CALIBRATED
         short.append(f"V − return one step after a mistake up to {max(errors):.2f}")
-        figures += f"one step after, V and the mean return differ by {range_of(errors)}; "
+        figures += f"one step after, V and the mean return differ by {range_of(errors)} "
+        figures += f"({len(asked)} of {len(fig4)} tasks); "
     figures += f"{n} mistakes, and {n_last} left out"
     return Finding(f"AUC of the drops of V: {', '.join(short)}.", figures, met)
 
