@@ -64,6 +64,23 @@ def test_figs_7_and_8():
             expected.append(cells)
     check("Figs. 7 and 8: every stage of the recipe", expected)
 
+def test_steps_on_espresso():
+    policy = result("ablation_espresso")["policy"]
+    short = "3500 steps | offline_rl_sft β=1"
+    long = "SFT 10500 steps | offline_rl_sft β=1"
+    names = {"SFT, 700 steps": short, "SFT, 10,500 steps": long}
+    for steps, title in (("3500", "3,500"), ("10500", "10,500")):
+        for how, beta in (("β = 1", "1"), ("guided", "1.5")):
+            names[f"RECAP, {title} steps, {how}"] = f"{steps} steps | recap_2 β={beta}"
+    expected = []
+    for title, name in names.items():
+        row = policy[name]
+        cells = [title, number(row["success"], 1, 100), number(row["throughput"])]
+        for base in (short, long):
+            cells.append("" if name == base else bracket(gain(policy, name, base)))
+        expected.append(cells)
+    check("Figs. 7 and 8: every stage of the recipe", expected)
+
 def test_fig_11():
     stages = result("fig11")
     with_penalty = {name: row for name, row in stages.items() if "ε=inf" not in name}
@@ -258,6 +275,10 @@ def sentences():
     yield f"At β = 5, {span(outside_at(5), 0)} % of an action's numbers"
     for task, place in (("fold_diverse", "on FoldDiverse"), ("espresso", "on Espresso")):
         yield f"{ratio_text(gain(fig7[task], last_row(fig7[task])))} {place}"
+    espresso = result("ablation_espresso")["policy"]
+    long = "SFT 10500 steps | offline_rl_sft β=1"
+    plain, guided = (gain(espresso, f"10500 steps | recap_2 β={b}", long) for b in (1, 1.5))
+    yield f"it has {ratio_text(plain)} of SFT in as many, guided {ratio_text(guided)}"
     yield f"{ratio_text(gain(fig9['box'], 'recap_2 β=1', 'recap_1 β=1'))} on Box (fig9)"
     yield f"{ratio_text(gain(collar, 'recap_2 β=1', 'recap_1 β=1'))} on FoldCollar (fig12)"
     second = gain(fig7["fold_shirt"], "recap_2 β=1", "recap_1 β=1")
