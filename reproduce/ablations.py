@@ -32,7 +32,7 @@ ABLATIONS = {
     "positive_collar": (
         "fraction of positive labels where one failure mode is to go; FoldCollar, as in fig12",
         dict(task="fold_collar", iterations=2, corrected=0, evaluation_episodes=1000),
-        {f"{p:.0%} positive": dict(positive=p) for p in (0.2, 0.4)},
+        {f"FoldCollar, {p:.0%} positive": dict(positive=p) for p in (0.2, 0.4)},
     ),
     "dropout": (
         "how often the indicator is left out (paper: 30 %)",
@@ -221,7 +221,9 @@ def rows_of_knob(name, result):
             label = f"{name}: {variant} (K = {K}, n = {len(result['seeds'])})"
         drawn[label] = {}
         for stage in stages:
-            title = re.sub(r"_\d+", "_K", stage)  # knobs of other K have one marker
+            # Knobs of other K, and of other guided β, have one marker.
+            title = re.sub(r"_\d+", "_K", stage)
+            title = title if title.endswith("β=1") else "recap_K β="
             compared = gain(rows, f"{variant} | {stage}", f"{default} | {stage}")
             drawn[label][title] = compared
     return drawn

@@ -33,7 +33,7 @@ def task_label(text):
 def row_label(name, beta=True):
     """What a row is called: "recap_2 β=1.5" -> "RECAP k=2, guided (β = 1.5)".
 
-    Before RECAP β is always 1.  beta: say it of guided rows, too.
+    Before RECAP β is always 1.  beta: say it of guided rows, too; "recap_2 β=" has several.
     """
     stage, _, value = name.partition(" β=")
     if stage.startswith(("AWR T=", "PPO ε=")):
@@ -43,7 +43,7 @@ def row_label(name, beta=True):
     k = stage.removeprefix("recap_")
     how = "β = 1"
     if value != "1":
-        how = f"guided (β = {value})" if beta else "guided"
+        how = f"guided (β = {value})" if beta and value else "guided"
     return f"RECAP, {how}" if k == "K" else f"RECAP k={k}, {how}"
 
 def sweep_label(name):

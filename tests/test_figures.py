@@ -98,7 +98,7 @@ def test_positives_of_fold_collar():
         for how, beta in (("β = 1", "1"), ("guided", "1.5")):
             cells = [f"RECAP k = {k}, {how}"]
             for share in ("20%", "40%"):
-                row = policy[f"{share} positive | recap_{k} β={beta}"]
+                row = policy[f"FoldCollar, {share} positive | recap_{k} β={beta}"]
                 success = number(row["success"], 1, 100)
                 cells.append(f"{success} %, {number(row['throughput'])}")
             expected.append(cells)
@@ -264,7 +264,7 @@ def sentences():
     yield f"{100 * collar[last_row(collar)]['failed_early']['mean']:.1f} % of the episodes do"
     yield f"and {success} % succeed"
     shares = result("ablation_positive_collar")["policy"]
-    few, many = (f"{share} positive | recap_2 β=1" for share in ("20%", "40%"))
+    few, many = (f"FoldCollar, {share} positive | recap_2 β=1" for share in ("20%", "40%"))
     yield f"40 % positive, {number(shares[many]['success'], 1, 100)} % do"
     yield f"20 % have {ratio_text(fewer_failures(shares, few, many))} of its failures"
     ratios = []
