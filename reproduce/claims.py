@@ -48,8 +48,7 @@ CLAIMS = {
         rules.hard_tasks_double, "mixed",
         "FoldDiverse starts from 20 % success and can gain a multiple. Espresso starts from 64 %, "
         "where × 2 takes speed, too. What guidance adds in speed there it loses in failures. More "
-        "steps help SFT, too: RECAP has × 1.48 [1.33, 1.66] of SFT in as many (`ablation "
-        "espresso`).",
+        "steps help SFT, too: of SFT in as many RECAP is well below × 2 (`ablation espresso`).",
         needs=("fold_diverse", "espresso"),
     ),
     "C2": Claim(

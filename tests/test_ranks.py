@@ -57,6 +57,14 @@ def launch(n, *program, **more):
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env}
     return subprocess.Popen(command, **(how | more))
 
+def run_ranks(n, text, folder, timeout):
+    """A program by its text, to its end: its status and what it printed, out and err."""
+    path = folder / "program.py"
+    path.write_text(text, encoding="utf-8")
+    process = launch(n, str(path))
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
 TOGETHER = '''
 import torch
 from data import UserError
@@ -90,11 +98,8 @@ with joined():
 @needs_gloo
 def test_what_ranks_do_together(tmp_path):
     """Means over ranks; episodes in the order of their seeds; an error of one is that of all."""
-    path = tmp_path / "together.py"
-    path.write_text(TOGETHER, encoding="utf-8")
-    process = launch(3, str(path))
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    status, out, err = run_ranks(3, TOGETHER, tmp_path, timeout=300)
+    assert status == 0, err
     assert sorted(out.split("\n"))[-3:] == [f"rank {i} of 3 is done" for i in range(3)]
 
 LOST = '''
@@ -113,11 +118,8 @@ with joined():
 @pytest.mark.slow
 @needs_gloo
 def test_a_rank_that_torchrun_ends_says_why(tmp_path):
-    path = tmp_path / "lost.py"
-    path.write_text(LOST, encoding="utf-8")
-    process = launch(2, str(path))
-    out, err = process.communicate(timeout=50)
-    assert process.returncode != 0
+    status, out, err = run_ranks(2, LOST, tmp_path, timeout=50)
+    assert status != 0
     assert "said: rank 0 of 2 lost another one (torchrun sent SIGTERM)" in out, err
 
 def weights_of(folder, name):
