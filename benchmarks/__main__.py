@@ -17,6 +17,7 @@ from benchmarks.speed import measure
 from lab.cli import check_device
 from lab.program import run_program
 from ranks import joined
+from settings import Settings
 from sim_tasks.errors import UserError
 
 def parser():
@@ -30,6 +31,7 @@ def parser():
     add = parser.add_argument
     add("--scale", action="store_true", help="only a step at each --size (also under torchrun)")
     add("--device", choices=["cpu", "cuda", "mps"], help="of --scale (default: cpu)")
+    add("--batch", type=count, metavar="N", help="of --scale (default: 32)")
     add("--loop", type=seconds, metavar="SECONDS", help=loop)
     add("--fuzz", type=count, nargs="?", const=1_000_000, metavar="N", help=commands)
     add("--soak", type=count, nargs="?", const=2_340_000, metavar="TICKS", help=ticks)
@@ -53,12 +55,14 @@ def main(argv=None):
     def work():
         args = parser().parse_args(argv)
         begun = time.perf_counter()
-        if args.device is not None and not args.scale:
-            raise UserError(f"--device: {args.device}, expected with --scale alone")
+        for name in ("device", "batch"):
+            given = getattr(args, name)
+            if given is not None and not args.scale:
+                raise UserError(f"--{name}: {given}, expected with --scale alone")
         if args.scale:
             device = args.device or "cpu"
             check_device(device)
-            scale(device)
+            scale(device, args.batch or Settings().batch)
             return 0
         if args.loop is not None:
             control_loop(args.loop)

@@ -15,20 +15,20 @@ from policy import draw_noise
 from ranks import average, own_share, rank, size
 from settings import SIZES, Settings
 
-def scale(device):
-    """Two tables, printed by rank 0.  device: cpu, cuda or mps."""
+def scale(device, batch):
+    """Two tables, printed by rank 0.  device: cpu, cuda or mps.  batch: of all ranks together."""
     torch.set_num_threads(1)
     speed = matmul_speed(768 if device == "cpu" else 4096, device) / 1e9
-    say(f"{size()} rank(s), {device}, --vision, batch 32; matrix product {speed:,.0f} GFLOP/s")
+    say(f"{size()} rank(s), {device}, --vision, batch {batch}; matrix product {speed:,.0f} GFLOP/s")
     row = "{:<6} {:>12} {:>7} {:>10} {:>10} {:>11} {:>11}"
     say(row.format("size", "weights of π", "tokens", "GFLOP", "by rule", "fp32 ms", "bf16 ms"))
     for name in SIZES:
-        step, policy = policy_step(name, device)
+        step, policy = policy_step(name, device, batch)
         weights = sum(p.numel() for p in policy.parameters())
         tokens = len(policy.mask)
         with FlopCounterMode(display=False) as counter:
             step(False)
-        rule = flop_of_sample(policy) * Settings().batch / size()
+        rule = flop_of_sample(policy) * batch / size()
         flop = [f"{x / 1e9:.1f}" for x in (counter.get_total_flops(), rule)]
         ms = [f"{milliseconds(step, bf16, device):,.1f}" for bf16 in (False, True)]
         say(row.format(name, f"{weights:,}", tokens, *flop, *ms))
@@ -38,13 +38,12 @@ def say(text):
     if rank() == 0:
         print(text, flush=True)
 
-def policy_step(name, device):
+def policy_step(name, device, B):
     """A step of Eq. 3 on random data at one --size: (callable (bf16), policy)."""
     s = Settings(size=name, vision=True, device=device)
     policy = recap.new_policy(s).to(device)
     interface = policy.config.interface
     side = interface.image
-    B = s.batch
     images = torch.zeros(B, side, side, 3, dtype=torch.uint8)
     batch = dict.fromkeys(interface.cameras, images)
     batch["state"] = torch.randn(B, interface.state_dim)

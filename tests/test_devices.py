@@ -1,4 +1,6 @@
 """Devices: no training step waits for a GPU; (where there is one) a run on it, and in bfloat16."""
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -112,3 +114,26 @@ def test_a_run_on_a_gpu_to_the_end(device):
     for network in (pi, V):
         assert next(network.parameters()).device.type == device
         assert all(p.isfinite().all() for p in network.parameters())
+
+def waits(n_steps):
+    """How often the card is waited for in so many steps of π, its data's copies included."""
+    D = [episode(30, seed=i) for i in range(4)]
+    I = [np.arange(30) % 3 == 0] * 4
+    policy = fresh(VLA, TINY_POLICY)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            train_policy(policy, D, I, Settings(batch=16, device="cuda"), n_steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in caught)
+
+def test_a_card_is_waited_for_as_often_in_twice_the_steps():
+    """Only where the loss is read, 40 times a training; torch itself counts."""
+    if not has("cuda"):
+        pytest.skip("no cuda on this machine")
+    waits(40)  # what is made once: handles, caches
+    once = waits(400)
+    assert once >= 40
+    assert waits(800) == once
