@@ -46,7 +46,7 @@ from reproduce.cache import dismiss, serve
 from reproduce.claims import write_claims
 from reproduce.conditions import climb, handover
 from reproduce.counts import counts
-from reproduce.extraction import METHODS, POINTS, fig11, map_of_methods, start
+from reproduce.extraction import METHODS, POINTS, fig11, map_of_methods, rate, start
 from reproduce.generalist import generalist
 from reproduce.guidance import cfg
 from reproduce.options import ALL_TASKS, SEEDS, Options, UsageError
@@ -59,7 +59,8 @@ FIGURES = {
     "claims": write_claims,
 }  # fmt: skip
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
-KNOBS = {name: partial(ablation, name) for name in ABLATIONS} | {"web": web, "start": start}
+KNOBS = {name: partial(ablation, name) for name in ABLATIONS}
+KNOBS |= {"web": web, "start": start, "rate": rate}
 KNOBS |= {"online": online, "critic": critic, "climb": climb, "handover": handover}
 # What needs more than requirements.txt is no part of "all".
 MORE = {"aloha": aloha}

@@ -1,4 +1,4 @@
-"""Fig. 11: other ways to extract a policy from the same data; when the order holds (map, start)."""
+"""Fig. 11: other ways to extract a policy from the same data; when its order holds (map, ...)."""
 import copy
 import math
 from dataclasses import replace
@@ -32,6 +32,9 @@ PPO = {
     0.03: (1.0, 100.0, 1000.0, 10_000.0, 100_000.0, math.inf),
     0.01: (1000.0, math.inf),
 }
+# The best of the methods that train at RECAP's learning rate, and other shares of it (`rate`).
+AT_OTHER_RATES = ("filtered imitation", "positives only", "AWR T=0.2 mean")
+RATES = (0.3, 2.0)
 
 def methods(A, positive, success, reference):
     """{name: keyword arguments of `recap.train_policy`}, and "rate", a share of the learning rate.
@@ -65,6 +68,18 @@ def methods(A, positive, success, reference):
 
 METHODS = tuple(methods(torch.arange(2.0), None, None, None))
 
+def with_other_rates(known):
+    """`methods` and, of AT_OTHER_RATES, the same at RATES."""
+    found = dict(known)
+    for name in AT_OTHER_RATES:
+        for share in RATES:
+            found[at_rate(name, share)] = known[name] | {"rate": share}
+    return found
+
+def at_rate(name, share):
+    """What a method is called at another share of the learning rate."""
+    return f"{name} rate×{share:g}"
+
 def file_of(name, start="supervised_pre"):
     """What a method's evaluation is called in a run's folder.  start: see `extract`."""
     end = "" if start == "supervised_pre" else f"_from_{start}"
@@ -88,7 +103,7 @@ def extract(run, names, starts=("supervised_pre",)):
     for start in starts:
         network = network_of(run.out, start)
         reference = copy.deepcopy(network).requires_grad_(False)
-        known = methods(A, positive, success, reference)
+        known = with_other_rates(methods(A, positive, success, reference))
         for name in [name for name in known if name in names]:
             arguments = known[name]
             rate = arguments.pop("rate", 1.0)
@@ -254,3 +269,20 @@ def start(o):
     print(f"start: {o.header(s.evaluation_episodes)}")
     print(table(rows, base="recap_1 β=1"))
     o.keep("ablation_start", {"about": "where the baselines start", "policy": rows})
+
+def rate(o):
+    """Are imitation and AWR held back by the learning rate that was chosen for RECAP?
+
+    At the base point; RECAP itself has its own alone.
+    """
+    names = []
+    for name in AT_OTHER_RATES:
+        names += [name, *(at_rate(name, share) for share in RATES)]
+    group = [map_settings(seed, o.quick) for seed in o.seeds]
+    folders = make_runs(group, o.jobs, partial(extract, names=names))
+    s = group[0]
+    rows = rows_of(folders, [("offline_rl_sft", 1.0), ("recap_1", 1.0), ("recap_1", s.beta)])
+    rows |= {name: row_of(folders, file_of(name)) for name in names}
+    print(f"rate: {o.header(s.evaluation_episodes)}")
+    print(table(rows, base="recap_1 β=1"))
+    o.keep("ablation_rate", {"about": "imitation and AWR at other learning rates", "policy": rows})

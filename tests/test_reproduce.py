@@ -168,7 +168,7 @@ def test_all_and_ablation_all_run_everything_once_with_their_own_seeds(tmp_path,
     ran.clear()
     assert command.main(["ablation", "all", "--seeds", "5"]) == 0
     assert command.main(["ablations"]) == command.main(["ablations", "web"]) == 0
-    knobs = [*ablations.ABLATIONS, "web", "start", "online", "critic", "climb", "handover"]
+    knobs = [*ablations.ABLATIONS, "web", "start", "rate", "online", "critic", "climb", "handover"]
     assert [name for name, _ in ran] == [*knobs, *knobs, "web"]
     assert [o.seeds for _, o in ran] == [(5,)] * len(knobs) + [ours] * (len(knobs) + 1)
     ran.clear()

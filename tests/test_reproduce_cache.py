@@ -3,7 +3,7 @@ import filecmp
 import json
 import os
 import shutil
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -222,7 +222,7 @@ def test_a_cached_run_is_the_run_of_the_command_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_method_is_the_call_it_stands_for_from_either_start(tmp_path, monkeypatch):
+def test_a_method_is_the_call_it_stands_for_from_either_start_at_any_rate(tmp_path, monkeypatch):
     """`extract` against train_policy and evaluate called here, for one method, two networks."""
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
@@ -251,3 +251,14 @@ def test_a_method_is_the_call_it_stands_for_from_either_start(tmp_path, monkeypa
         for a, b in zip(network.state_dict().values(), kept.state_dict().values()):
             assert torch.equal(a, b)
         assert cache.stage_of(folder, file, 1.0)["episodes"] == s.evaluation_episodes
+
+    faster = extraction.at_rate("filtered imitation", 2.0)
+    cache.make_run(s, lambda run: extraction.extract(run, [faster]))
+    network = recap.train_policy(
+        cache.network_of(folder, "supervised_pre"), D, None,
+        replace(s, fine_tuning_rate=2 * s.fine_tuning_rate), s.policy_steps,
+        loss=extraction.plain_loss, drawn=drawn,
+    )  # fmt: skip
+    kept = cache.network_of(folder, "baseline_filtered_imitation_ratex2")
+    for a, b in zip(network.state_dict().values(), kept.state_dict().values()):
+        assert torch.equal(a, b)
