@@ -86,6 +86,12 @@ def fig12(o):
     before = [("rl_pretrained", 1.0), ("offline_rl_sft", 1.0)]
     o.draw("fig12", plots.bars, stages_figure(o, "fig12", before, {"fold_collar": {}}))
 
+def headline(o):
+    """README's table once more, on seeds that nobody had looked at when all was decided."""
+    tasks = o.parts(ALL_TASKS, "headline")
+    before = [("offline_rl_sft", 1.0)]
+    stages_figure(o, "headline", before, {task: {"supervised": False} for task in tasks})
+
 # ---------------------------------------------------------------- are the runs in order?
 
 OF_VALUES = ("heldout_correlation", "outcome_auc", "prompt_effect")

@@ -114,7 +114,7 @@ def test_only_wants_tasks_that_the_figure_has(tmp_path, monkeypatch, capsys):
     for name in command.FIGURES:
         monkeypatch.setitem(command.FIGURES, name, noting(ran, name))
     assert command.main(["all", "--only", "espresso"]) == 0  # of all, those that have the task
-    assert [name for name, _ in ran] == ["fig7", "fig4", "cfg", "checks"]
+    assert [name for name, _ in ran] == ["fig7", "fig4", "cfg", "checks", "headline"]
     assert all(o.only == ["espresso"] for _, o in ran)
     assert command.main(["fig11", "--only", "fold_shirt"]) == 2
     assert command.main(["fig9", "--only", "espresso"]) == 2
@@ -122,7 +122,7 @@ def test_only_wants_tasks_that_the_figure_has(tmp_path, monkeypatch, capsys):
     # Told before the first figure.
     Options((1, 2), 1, False).keep("checks", {"box": 1, "espresso": 2})
     assert command.main(["all", "--only", "espresso", "--seeds", "7"]) == 2
-    assert "--seeds: (7,), expected (1, 2)" in capsys.readouterr().err and len(ran) == 4
+    assert "--seeds: (7,), expected (1, 2)" in capsys.readouterr().err and len(ran) == 5
 
 
 @pytest.mark.parametrize(
@@ -165,6 +165,7 @@ def test_all_and_ablation_all_run_everything_once_with_their_own_seeds(tmp_path,
     assert command.main(["all"]) == 0
     assert [name for name, _ in ran] == list(command.FIGURES) and ran[-1][0] == "claims"
     assert dict(ran)["map"].seeds == dict(ran)["fig7"].seeds == ours
+    assert dict(ran)["headline"].seeds == (41, 42, 43, 44, 45)
     ran.clear()
     assert command.main(["ablation", "all", "--seeds", "5"]) == 0
     assert command.main(["ablations"]) == command.main(["ablations", "web"]) == 0
