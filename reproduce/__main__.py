@@ -50,8 +50,9 @@ from reproduce.counts import counts
 from reproduce.extraction import METHODS, POINTS, fig11, map_of_methods, rate, start
 from reproduce.generalist import generalist
 from reproduce.guidance import cfg
+from reproduce.headline import headline
 from reproduce.options import ALL_TASKS, NEW_SEEDS, SEEDS, Options, UsageError
-from reproduce.stages import FIG7_TASKS, FIG9_TASKS, checks, fig7, fig9, fig12, headline
+from reproduce.stages import FIG7_TASKS, FIG9_TASKS, checks, fig7, fig9, fig12
 from reproduce.value_traces import fig4
 
 FIGURES = {

@@ -32,18 +32,18 @@ def settings_for(task, seed, quick, **change):
         base["corrected"] = 0  # Fig. 12 is without corrections
     return Settings(**sized(base | change, quick))
 
-def stages_figure(o, name, stages, tasks):
+def stages_figure(o, name, stages, tasks, work=None):
     """Run all tasks and seeds, print and keep one table per task.
 
     o: the options.  name: of the result.  stages: [(name, β), ...] before RECAP's.
-    tasks: {task: what its settings change}.  Returns {task: rows}.
+    tasks: {task: what its settings change}.  work: of `make_run`.  Returns {task: rows}.
     """
     groups = {}
     everything = []
     for task, change in tasks.items():
         groups[task] = [settings_for(task, seed, o.quick, **change) for seed in o.seeds]
         everything += groups[task]
-    make_runs(everything, o.jobs)
+    make_runs(everything, o.jobs, work)
 
     result = {}
     for task, group in groups.items():
@@ -85,12 +85,6 @@ def fig12(o):
     """Fig. 12: one failure mode to remove, without corrections."""
     before = [("rl_pretrained", 1.0), ("offline_rl_sft", 1.0)]
     o.draw("fig12", plots.bars, stages_figure(o, "fig12", before, {"fold_collar": {}}))
-
-def headline(o):
-    """README's table once more, on seeds that nobody had looked at when all was decided."""
-    tasks = o.parts(ALL_TASKS, "headline")
-    before = [("offline_rl_sft", 1.0)]
-    stages_figure(o, "headline", before, {task: {"supervised": False} for task in tasks})
 
 # ---------------------------------------------------------------- are the runs in order?
 
