@@ -158,7 +158,7 @@ MARKERS = {
     "recap": "o", "imitation": "s", "filtered": "P", "positives": "D", "AWR": "^", "PPO": "v",
 }  # fmt: skip
 SHADES = {"AWR": (GREEN, "#66c2a5", "#b2e2cf"), "PPO": (PURPLE, "#e3bcd2")}
-TICKS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2)
+TICKS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 4, 6)
 
 def ratios(groups, title, limits=(0.35, 2.0), columns=1, per_row=0.08):
     """One block per point, one marker per method at its ratio, with its interval, on a log scale.

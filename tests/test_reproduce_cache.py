@@ -13,7 +13,7 @@ import recap
 from helpers import ROOT, TINY_RUN
 from lab.cli import TINY as QUICK_SIZES
 from lab.run import Run
-from reproduce import ablations, cache, extraction
+from reproduce import ablations, cache, extraction, headline
 from reproduce.cache import COLLECTED, PRETRAINING, SFT
 from settings import Settings
 
@@ -262,3 +262,21 @@ def test_a_method_is_the_call_it_stands_for_from_either_start_at_any_rate(tmp_pa
     kept = cache.network_of(folder, "baseline_filtered_imitation_ratex2")
     for a, b in zip(network.state_dict().values(), kept.state_dict().values()):
         assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+def test_sft_in_as_many_steps_is_sft_where_it_has_as_many(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    s = Settings(**(TINY | dict(sft_steps=7, policy_steps=7)))
+    cache.make_run(s, headline.rivals)
+    folder = cache.folder_of(s)
+    pi_0 = cache.network_of(folder, "pi_0")
+    long_sft = cache.network_of(folder, "long_sft")
+    for a, b in zip(pi_0.state_dict().values(), long_sft.state_dict().values()):
+        assert torch.equal(a, b)
+    once, again = (cache.stage_of(folder, name, 1.0) for name in ("offline_rl_sft", "long_sft"))
+    assert once.keys() == again.keys()
+    for key in once.keys() - {"name", "seconds"}:
+        assert once[key] == again[key], key
+    assert cache.stage_of(folder, headline.POSITIVES, 1.0)["episodes"] == s.evaluation_episodes
