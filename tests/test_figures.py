@@ -145,6 +145,33 @@ def test_what_sft_starts_from():
         expected = [number(kept["policy"][name]["throughput"]) for name in pair]
         assert cells == [*expected, bracket(kept["compared"][pair[0]])], pair
 
+def rounds():
+    """Every kind of rounds: {"KIND, EPISODES, β=1" or "..., guided": a row} of `online`."""
+    found = {}
+    for kind, x in result("ablation_online").items():
+        for how in ("β=1", "guided"):
+            for n, row in zip(x["episodes"], x[how], strict=True):
+                found[f"{kind}, {n}, {how}"] = row
+    return found
+
+def test_online_in_small_rounds():
+    kept = rounds()
+    kinds = list(result("ablation_online"))
+    expected = []
+    for kind in kinds:
+        cells = [kind]
+        for how in ("β=1", "guided"):
+            name, base = (f"{x}, 400, {how}" for x in (kind, kinds[0]))
+            success = number(kept[name]["success"], 1, 100)
+            cells.append(f"{success} %, {number(kept[name]['throughput'])}")
+            cells.append("" if name == base else bracket(gain(kept, name, base)))
+        expected.append(cells)
+    check("Online, in small rounds", expected)
+    early = "16 rounds of 25, going on, 50, guided"
+    late = "2 rounds of 200, as in Algorithm 1, 400, guided"
+    text = f"they fail more often: after 50, {ratio_text(fewer_failures(kept, early, late))}"
+    assert text in in_a_line(PAGE)
+
 def test_metadata():
     policy = result("ablation_metadata")["policy"]
     variants = {
@@ -292,6 +319,12 @@ def sentences():
             key = f"iteration {k}: pace of positive steps"
             pace += [x[key]["mean"] - 1] if key in x else []
         yield words.format(span(pace, 0, 100))
+    kept = rounds()
+    batches = "2 rounds of 200, as in Algorithm 1, 400, β=1"
+    compared = gain(kept, "8 rounds of 50, going on, 400, β=1", batches)
+    yield f"8 rounds of 50 that train on make {ratio_text(compared)} of two rounds of 200"
+    compared = gain(kept, "16 rounds of 25, going on, 50, β=1", batches)
+    yield f"After 50, rounds of 25 are at {ratio_text(compared)} of what two rounds of 200 reach"
     auc = [x["edge grasp"]["auc"]["mean"] for x in result("fig4").values() if "edge grasp" in x]
     yield f"with an AUC of {span(auc)}"
     yield f"V hopes too much, by {span(errors_of_v())}"
