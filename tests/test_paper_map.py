@@ -15,7 +15,7 @@ specification.loader.exec_module(link)
 PAGE = read(ROOT / "docs" / "PAPER_MAP.md")
 KEY = r"(Algorithm|Eq\.|Sec\.|App\.|Fig\.) [\dA-Z-]+"
 MAP = {row[0]: row for row in rows(PAGE) if re.fullmatch(KEY, row[0])}
-EMPTY = {"App. A"}
+EMPTY = {"App. A"}  # nothing to implement
 
 def test_places_are_read():
     assert places("Eq. (3) by way of Eq. 4: α = (1 - p) / p") == {"Eq. 3", "Eq. 4"}
