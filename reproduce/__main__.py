@@ -45,7 +45,7 @@ from reproduce.aloha import aloha
 from reproduce.beyond import critic, online
 from reproduce.cache import dismiss, serve
 from reproduce.claims import write_claims
-from reproduce.conditions import climb, handover
+from reproduce.conditions import climb, clock, handover
 from reproduce.counts import counts
 from reproduce.extraction import METHODS, POINTS, fig11, map_of_methods, rate, start
 from reproduce.generalist import generalist
@@ -63,7 +63,8 @@ FIGURES = {
 ALIASES = {"fig8": "fig7", "fig10": "fig9", "fig13": "fig4"}
 KNOBS = {name: partial(ablation, name) for name in ABLATIONS}
 KNOBS |= {"web": web, "start": start, "rate": rate}
-KNOBS |= {"online": online, "critic": critic, "climb": climb, "handover": handover}
+KNOBS |= {"online": online, "critic": critic}
+KNOBS |= {"climb": climb, "handover": handover, "clock": clock}
 # What needs more than requirements.txt is no part of "all".
 MORE = {"aloha": aloha}
 # What --only can choose from: tasks; of fig11 methods, of the map points.

@@ -70,11 +70,6 @@ ABLATIONS = {
             "half of the draws, 4 x the steps": dict(policy_steps=14_000, balance=0.5),
         },
     ),
-    "clock": (
-        "V sees how much of the time limit is over; FoldCollar",
-        dict(task="fold_collar"),
-        {"no clock": {}, "a clock": dict(value_clock=True)},
-    ),
     "flow": (
         "what the expert puts out, and α_η of Eq. 4",
         {},

@@ -1,11 +1,21 @@
-"""When a claim holds that the default runs do not show: C4 and C5 (climb), C3 (handover)."""
+"""When a claim holds that default runs do not show: C4, C5 (climb), C3 (handover), C8 (clock)."""
 from labels import all_positive
-from lab.files import load_dataset
+from lab.files import load_dataset, read_json
 from recap import train_policy
 from reproduce.beyond import over_rounds
-from reproduce.cache import make_runs, network_of
+from reproduce.cache import folder_of, make_runs, metrics_of, network_of
 from reproduce.stages import settings_for
-from reproduce.statistics import SFT, gain, ratio_text, row_of, rows_of, table
+from reproduce.statistics import (
+    SFT,
+    gain,
+    plus_minus,
+    ratio_text,
+    row_of,
+    rows_of,
+    spread,
+    table,
+)
+from reproduce.value_traces import KINDS_OF_MISTAKES, OVER_SEEDS, over_seeds, value_checks
 
 # ---------------------------------------------------------------- C4, C5: do more rounds help?
 
@@ -72,3 +82,53 @@ def handover(o):
         print(f"{name}, over supervised: {ratio_text(x)}")
     about = "what SFT starts from, C3"
     o.keep("ablation_handover", {"about": about, "policy": rows, "compared": compared})
+
+# ---------------------------------------------------------------- C7, C8: what V cannot see
+
+CLOCKS = {"no clock": False, "a clock": True}  # does V see how much of the time limit is over?
+OF_LABELS = ("positive_given_good", "positive_given_bad")
+
+def clock(o):
+    """FoldCollar with and without a clock for V: V itself, the labels, and what is learnt."""
+    groups = {}
+    for what, seen in CLOCKS.items():
+        change = dict(supervised=False, value_clock=seen)
+        groups[what] = [settings_for("fold_collar", seed, o.quick, **change) for seed in o.seeds]
+    make_runs(sum(groups.values(), []), o.jobs, value_checks)
+    rows = {}
+    of_V = {}
+    of_labels = {}
+    for what, group in groups.items():
+        s = group[0]
+        folders = [folder_of(settings) for settings in group]
+        stages = [("offline_rl_sft", 1.0)]
+        for k in range(1, s.iterations + 1):
+            stages += [(f"recap_{k}", 1.0), (f"recap_{k}", s.beta)]
+        found = rows_of(folders, stages)
+        rows |= {f"{what} | {name}": row for name, row in found.items()}
+        of_V[what] = over_seeds([read_json(folder, "drops_of_v.json") for folder in folders])
+        reports = [metrics_of(folder) for folder in folders]
+        heldout = [report["value"]["V_1"]["heldout_correlation"] for report in reports]
+        of_V[what]["heldout_correlation"] = spread(heldout)
+        first = [report["labels"][0] for report in reports]
+        of_labels[what] = {key: spread([x[key] for x in first]) for key in OF_LABELS}
+    print(f"clock: {o.header(s.evaluation_episodes)}")
+    print(table(rows, base=f"no clock | recap_{s.iterations} β=1"))
+    for what, x in of_V.items():
+        print_clock(what, x, of_labels[what])
+    about = "V sees how much of the time limit is over; FoldCollar"
+    kept = {"about": about, "policy": rows, "value": of_V, "labels": of_labels}
+    o.keep("ablation_clock", kept)
+
+def print_clock(what, of_V, of_labels):
+    """V¹ and the first labels of one row."""
+    correlation = plus_minus(of_V["heldout_correlation"], 2)
+    error = plus_minus(of_V["calibration error"], 3)
+    print(f"{what}: V¹ with the return, correlation {correlation}; V − mean return {error}")
+    good, bad = (100 * of_labels[key]["mean"] for key in OF_LABELS)
+    print(f"  positive: {good:.0f} % of steps that look good, {bad:.0f} % of bad ones")
+    for kind in KINDS_OF_MISTAKES:
+        if kind in of_V:
+            x = of_V[kind]
+            auc, V, R = (plus_minus(x[key], 3) for key in OVER_SEEDS)
+            print(f"  {kind:<12} AUC of drops of V {auc}; V after it {V}, return {R}")

@@ -97,6 +97,18 @@ def mean_after(values, mistakes):
     after = np.concatenate([v[1:][m[:-1]] for v, m in zip(values, mistakes)])  # (mistakes,)
     return float(after.mean()) if len(after) else None
 
+GROUPS = 10  # of steps, by V
+
+def calibration_error(values, R):
+    """How far V is from the mean return: the mean of |V - R| over ten groups of about one V.
+
+    values, R: lists of (T,).
+    """
+    V = np.concatenate(values)  # (M,)
+    R = np.concatenate(R)  # (M,)
+    by_value = np.array_split(np.argsort(V, kind="stable"), GROUPS)
+    return float(np.mean([abs(V[group].mean() - R[group].mean()) for group in by_value]))
+
 def rollouts_for_drops(s, folder):
     """Fresh rollouts of π⁰ of the run in `folder`: (seeds, episodes)."""
     seeds = episode_seeds(s.seed, "drops", min(s.evaluation_episodes, 150))
@@ -114,6 +126,7 @@ def drops_of_v(s, folder):
     values = predict_values(network_of(folder, "V_1"), episodes)
     R = episode_returns(episodes, s)
     found = {"steps": sum(len(v) - 1 for v in values)}
+    found["calibration error"] = calibration_error(values, R)
     found |= {"auc": {}, "mistakes": {}, "last": {}, "value": {}, "return": {}}
     for kind, by_episode in record.items():
         found["auc"][kind] = drops_find_mistakes(values, by_episode)
@@ -171,11 +184,12 @@ def fig4(o):
     o.keep("fig4", result)
 
 def over_seeds(found):
-    """{"steps", "grasp to slip", ..., kind: {"auc", "value", ..., "mistakes", "last"}} of a task.
+    """{"steps", "calibration error", ..., kind: {"auc", "value", ..., "mistakes", "last"}}.
 
-    found: `drops_of_v` of each seed.
+    found: `drops_of_v` of each seed of a task.
     """
     row = {"steps": sum(x["steps"] for x in found)}
+    row["calibration error"] = spread([x["calibration error"] for x in found])
     for name in ("grasp to slip", "grasp to slip, return"):
         falls = [x[name] for x in found if x[name] is not None]
         row[name] = spread(falls) if falls else None

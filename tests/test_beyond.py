@@ -69,6 +69,10 @@ def test_the_experiments_run(tmp_path, monkeypatch):
     conditions.handover(o)
     rows = o.read("ablation_handover")["rows"]
     assert len(rows["policy"]) == 4 + 2 * 2 and len(rows["compared"]) == 3
+    conditions.clock(o)
+    rows = o.read("ablation_clock")["rows"]
+    assert len(rows["policy"]) == 2 * 3 and list(rows["labels"]) == ["no clock", "a clock"]
+    assert rows["value"]["a clock"]["calibration error"]["mean"] > 0
     beyond.critic(o)
     rows = o.read("ablation_critic")["rows"]
     assert len(rows["policy"]) == 3 + 2 * 2

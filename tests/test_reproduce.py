@@ -15,6 +15,7 @@ from reproduce.options import Options, UsageError
 from reproduce.stages import pace_of_positives
 from reproduce.value_traces import (
     KINDS_OF_MISTAKES,
+    calibration_error,
     drops_find_mistakes,
     falls_from_grasp_to_slip,
     mean_after,
@@ -169,7 +170,8 @@ def test_all_and_ablation_all_run_everything_once_with_their_own_seeds(tmp_path,
     ran.clear()
     assert command.main(["ablation", "all", "--seeds", "5"]) == 0
     assert command.main(["ablations"]) == command.main(["ablations", "web"]) == 0
-    knobs = [*ablations.ABLATIONS, "web", "start", "rate", "online", "critic", "climb", "handover"]
+    others = ["web", "start", "rate", "online", "critic", "climb", "handover", "clock"]
+    knobs = [*ablations.ABLATIONS, *others]
     assert [name for name, _ in ran] == [*knobs, *knobs, "web"]
     assert [o.seeds for _, o in ran] == [(5,)] * len(knobs) + [ours] * (len(knobs) + 1)
     ran.clear()
@@ -472,6 +474,18 @@ def test_calibration_is_of_the_step_after_the_mistake():
     record = [np.array([True, False, False, True]), np.array([True, False])]
     assert mean_after(V, record) == pytest.approx((-1 - 8) / 2)  # the last step has none after it
     assert mean_after(V, [np.zeros(4, bool), np.zeros(2, bool)]) is None
+
+def test_calibration_is_about_the_mean_return():
+    """V knows the mean of returns that scatter: no error.  With an offset of 0.1, that."""
+    rng = np.random.default_rng(0)
+    V = rng.uniform(-1, 0, 50_000)
+    R = V + rng.normal(0, 0.3, len(V))
+    halves = [V[:20_000], V[20_000:]], [R[:20_000], R[20_000:]]
+    assert calibration_error(*halves) < 0.01
+    assert calibration_error([v + 0.1 for v in halves[0]], halves[1]) == pytest.approx(0.1, abs=0.01)
+    # Right on average, and far too sure: 0.4 at either end, on average 0.2.
+    steep = [1.8 * v + 0.4 for v in halves[0]]
+    assert calibration_error(steep, halves[1]) == pytest.approx(0.2, abs=0.01)
 
 def test_drops_find_mistakes_is_an_auc():
     rng = np.random.default_rng(0)
