@@ -482,7 +482,8 @@ def test_calibration_is_about_the_mean_return():
     R = V + rng.normal(0, 0.3, len(V))
     halves = [V[:20_000], V[20_000:]], [R[:20_000], R[20_000:]]
     assert calibration_error(*halves) < 0.01
-    assert calibration_error([v + 0.1 for v in halves[0]], halves[1]) == pytest.approx(0.1, abs=0.01)
+    hopeful = [v + 0.1 for v in halves[0]]
+    assert calibration_error(hopeful, halves[1]) == pytest.approx(0.1, abs=0.01)
     # Right on average, and far too sure: 0.4 at either end, on average 0.2.
     steep = [1.8 * v + 0.4 for v in halves[0]]
     assert calibration_error(steep, halves[1]) == pytest.approx(0.2, abs=0.01)
