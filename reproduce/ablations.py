@@ -70,6 +70,14 @@ ABLATIONS = {
             "half of the draws, 4 x the steps": dict(policy_steps=14_000, balance=0.5),
         },
     ),
+    "balance_diverse": (
+        "the same on FoldDiverse, where imitation of the positives is ahead (headline)",
+        dict(task="fold_diverse", iterations=2, evaluation_episodes=1000),
+        {
+            "FoldDiverse, as in the data": {},
+            "FoldDiverse, half of the draws": dict(balance=0.5),
+        },
+    ),
     "flow": (
         "what the expert puts out, and α_η of Eq. 4",
         {},
