@@ -8,6 +8,7 @@ import json
 import pytest
 
 from pages import ROOT, in_a_line, read, rows
+from reproduce.headline import POSITIVES
 from reproduce.statistics import SFT, best_of, fewer_failures, gain, last_row, ratio_text
 
 PAGE = read(ROOT / "results" / "README.md")
@@ -63,6 +64,47 @@ def test_figs_7_and_8():
                 cells += [bracket(gain(stages, key)), bracket(fewer_failures(stages, key))]
             expected.append(cells)
     check("Figs. 7 and 8: every stage of the recipe", expected)
+
+LONG = "long_sft β=1"
+ALONE = f"{POSITIVES} β=1"
+
+def test_again_on_seeds_41_to_45():
+    kept = result("headline")
+    expected = []
+    for name, task in NAMES.items():
+        if task not in kept:
+            continue
+        stages = kept[task]
+        guided = last_row(stages, guided=True)
+        shown = {"SFT": SFT, "SFT, as many steps": LONG, "positives only": ALONE}
+        shown |= {"RECAP, β = 1": last_row(stages), f"RECAP, β = {guided.split('=')[1]}": guided}
+        for i, (title, key) in enumerate(shown.items()):
+            row = stages[key]
+            cells = ["" if i else name, title]
+            cells += [number(row["success"], 1, 100), number(row["throughput"])]
+            for base in (SFT, LONG):
+                cells.append("" if key == base else bracket(gain(stages, key, base)))
+            expected.append(cells)
+        compared = [f(stages, guided, ALONE) for f in (gain, fewer_failures)]
+        expected.append([name, *(bracket(x) for x in compared)])
+    check("Again, on seeds 41 to 45", expected)
+
+def test_positives_in_half_of_the_draws_of_folddiverse():
+    """Beside imitation of them, on the same seeds and, of the first row, the same runs."""
+    kept = json.loads(read(ROOT / "results" / "ablation_balance_diverse.json"))
+    other = json.loads(read(ROOT / "results" / "headline.json"))
+    assert kept["seeds"] == other["seeds"]
+    policy = kept["rows"]["policy"] | {"alone": other["rows"]["fold_diverse"][ALONE]}
+    expected = []
+    for how, title in (("as in the data", "a fifth, as in the data"),
+                       ("half of the draws", "half of the draws")):  # fmt: skip
+        for beta, guided in (("1", "β = 1"), ("1.5", "guided")):
+            name = f"FoldDiverse, {how} | recap_2 β={beta}"
+            row = policy[name]
+            cells = [title, guided, number(row["success"], 1, 100), number(row["throughput"])]
+            cells += [bracket(f(policy, name, "alone")) for f in (gain, fewer_failures)]
+            expected.append(cells)
+    check("Again, on seeds 41 to 45", expected)
 
 def test_steps_on_espresso():
     policy = result("ablation_espresso")["policy"]
@@ -302,10 +344,25 @@ def sentences():
     yield f"At β = 5, {span(outside_at(5), 0)} % of an action's numbers"
     for task, place in (("fold_diverse", "on FoldDiverse"), ("espresso", "on Espresso")):
         yield f"{ratio_text(gain(fig7[task], last_row(fig7[task])))} {place}"
-    espresso = result("ablation_espresso")["policy"]
-    long = "SFT 10500 steps | offline_rl_sft β=1"
-    plain, guided = (gain(espresso, f"10500 steps | recap_2 β={b}", long) for b in (1, 1.5))
-    yield f"it has {ratio_text(plain)} of SFT in as many, guided {ratio_text(guided)}"
+    again = result("headline")
+    hard = [again[task] for task in ("fold_diverse", "espresso")]
+    over = [ratio_text(gain(x, last_row(x))) for x in hard]
+    yield f"Five new seeds have {over[0]} and {over[1]}"
+    over = [ratio_text(gain(x, last_row(x), LONG)) for x in hard]
+    yield f"of SFT in as many RECAP has {over[0]} and {over[1]} (headline)"
+    success = again["fold_collar"][last_row(again["fold_collar"])]["success"]
+    yield f"On new seeds {number(success, 1, 100)} % do (headline)"
+    diverse = again["fold_diverse"]
+    guided = last_row(diverse, guided=True)
+    yield f"guided RECAP has {ratio_text(gain(diverse, guided, ALONE))} of its throughput"
+    yield f"with {ratio_text(fewer_failures(diverse, guided, ALONE))} of its failures"
+    half = result("ablation_balance_diverse")["policy"]
+    half["alone"] = diverse[ALONE]
+    level = gain(half, "FoldDiverse, half of the draws | recap_2 β=1.5", "alone")
+    yield f"it is level, {ratio_text(level)}"
+    names = [f"FoldDiverse, {x} | recap_2 β=1" for x in ("half of the draws", "as in the data")]
+    assert fewer_failures(half, *names)["ratio"] == pytest.approx(0.5, abs=0.03)
+    yield "it halves FoldDiverse's failures"
     yield f"{ratio_text(gain(fig9['box'], 'recap_2 β=1', 'recap_1 β=1'))} on Box (fig9)"
     yield f"{ratio_text(gain(collar, 'recap_2 β=1', 'recap_1 β=1'))} on FoldCollar (fig12)"
     second = gain(fig7["fold_shirt"], "recap_2 β=1", "recap_1 β=1")
