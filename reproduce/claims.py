@@ -93,7 +93,8 @@ CLAIMS = {
         "every stage, reached after those before it: the highest mean of all rows at β = 1",
         rules.box_improves, "reproduced",
         "Nearly all failures of SFT are in the last stage, and so is nearly all that is gained. "
-        "Most comes with the first iteration.",
+        "Most comes with the first iteration. (*Again* has one more row, the positives alone, "
+        "and they succeed more often: so the last condition is not met there.)",
         more="“the most consistent (and highest) success across all subtasks”",
         needs=("box",),
         again=("box",),
