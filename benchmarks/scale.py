@@ -39,7 +39,7 @@ def say(text):
         print(text, flush=True)
 
 def policy_step(name, device, B):
-    """A step of Eq. 3 on random data at one --size: (callable (bf16), policy)."""
+    """A step of Eq. 3 on B random samples at one --size: (callable (bf16), policy)."""
     s = Settings(size=name, vision=True, device=device)
     policy = recap.new_policy(s).to(device)
     interface = policy.config.interface

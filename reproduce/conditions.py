@@ -2,7 +2,7 @@
 from labels import all_positive
 from lab.files import load_dataset, read_json
 from recap import train_policy
-from reproduce.beyond import over_rounds
+from reproduce.beyond import QUALITY, over_rounds
 from reproduce.cache import folder_of, make_runs, metrics_of, network_of
 from reproduce.stages import settings_for
 from reproduce.statistics import (
@@ -15,7 +15,7 @@ from reproduce.statistics import (
     spread,
     table,
 )
-from reproduce.value_traces import KINDS_OF_MISTAKES, OVER_SEEDS, over_seeds, value_checks
+from reproduce.value_traces import over_seeds, print_mistakes, value_checks
 
 # ---------------------------------------------------------------- C4, C5: do more rounds help?
 
@@ -86,7 +86,6 @@ def handover(o):
 # ---------------------------------------------------------------- C7, C8: what V cannot see
 
 CLOCKS = {"no clock": False, "a clock": True}  # does V see how much of the time limit is over?
-OF_LABELS = ("positive_given_good", "positive_given_bad")
 
 def clock(o):
     """FoldCollar with and without a clock for V: V itself, the labels, and what is learnt."""
@@ -111,7 +110,7 @@ def clock(o):
         heldout = [report["value"]["V_1"]["heldout_correlation"] for report in reports]
         of_V[what]["heldout_correlation"] = spread(heldout)
         first = [report["labels"][0] for report in reports]
-        of_labels[what] = {key: spread([x[key] for x in first]) for key in OF_LABELS}
+        of_labels[what] = {key: spread([x[key] for x in first]) for key in QUALITY}
     print(f"clock: {o.header(s.evaluation_episodes)}")
     print(table(rows, base=f"no clock | recap_{s.iterations} β=1"))
     for what, x in of_V.items():
@@ -125,10 +124,6 @@ def print_clock(what, of_V, of_labels):
     correlation = plus_minus(of_V["heldout_correlation"], 2)
     error = plus_minus(of_V["calibration error"], 3)
     print(f"{what}: V¹ with the return, correlation {correlation}; V − mean return {error}")
-    good, bad = (100 * of_labels[key]["mean"] for key in OF_LABELS)
+    good, bad = (100 * of_labels[key]["mean"] for key in QUALITY)
     print(f"  positive: {good:.0f} % of steps that look good, {bad:.0f} % of bad ones")
-    for kind in KINDS_OF_MISTAKES:
-        if kind in of_V:
-            x = of_V[kind]
-            auc, V, R = (plus_minus(x[key], 3) for key in OVER_SEEDS)
-            print(f"  {kind:<12} AUC of drops of V {auc}; V after it {V}, return {R}")
+    print_mistakes(of_V)

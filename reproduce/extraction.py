@@ -36,6 +36,10 @@ PPO = {
 AT_OTHER_RATES = ("filtered imitation", "positives only", "AWR T=0.2 mean")
 RATES = (0.3, 2.0)
 
+def at_rate(name, share):
+    """What a method is called at another share of the learning rate."""
+    return f"{name} rate×{share:g}"
+
 def methods(A, positive, success, reference):
     """{name: keyword arguments of `recap.train_policy`}, and "rate", a share of the learning rate.
 
@@ -62,7 +66,7 @@ def methods(A, positive, success, reference):
         for size in sizes:
             loss = partial(ppo_loss, reference=reference, epsilon_ar=size, epsilon_flow=size)
             arguments = {"loss": loss, "columns": {"advantage": A}, "rate": rate}
-            found[f"PPO ε={size:g} rate×{rate:g}"] = arguments
+            found[at_rate(f"PPO ε={size:g}", rate)] = arguments
     return found
 
 
@@ -75,10 +79,6 @@ def with_other_rates(known):
         for share in RATES:
             found[at_rate(name, share)] = known[name] | {"rate": share}
     return found
-
-def at_rate(name, share):
-    """What a method is called at another share of the learning rate."""
-    return f"{name} rate×{share:g}"
 
 def file_of(name, start="supervised_pre"):
     """What a method's evaluation is called in a run's folder.  start: see `extract`."""

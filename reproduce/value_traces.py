@@ -168,14 +168,7 @@ def fig4(o):
         found = [read_json(folder_of(s), "drops_of_v.json") for s in group]
         result[task] = over_seeds(found)
         print(f"{task}: {result[task]['steps']} steps, n = {len(o.seeds)} seeds")
-        for kind in KINDS_OF_MISTAKES:
-            if kind in result[task]:
-                x = result[task][kind]
-                auc = f"{kind:<12} AUC of drops of V {plus_minus(x['auc'], 3)}"
-                V = plus_minus(x["value"], 3)
-                R = plus_minus(x["return"], 3)
-                print(f"  {auc}; V after it {V}, return {R}")
-                print(f"  {'':<12} {x['mistakes']} of them; {x['last']} more ended an episode")
+        print_mistakes(result[task])
         for name, what in (("grasp to slip", "V"), ("grasp to slip, return", "the return")):
             if result[task][name]:
                 falls = plus_minus(result[task][name], 3)
@@ -200,6 +193,15 @@ def over_seeds(found):
             for key in ("mistakes", "last"):
                 row[kind][key] = sum(x[key][kind] for x in found)
     return row
+
+def print_mistakes(row):
+    """V at every kind of mistake.  row: of `over_seeds`."""
+    for kind in KINDS_OF_MISTAKES:
+        if kind in row:
+            x = row[kind]
+            auc, V, R = (plus_minus(x[key], 3) for key in OVER_SEEDS)
+            print(f"  {kind:<12} AUC of drops of V {auc}; V after it {V}, return {R}")
+            print(f"  {'':<12} {x['mistakes']} of them; {x['last']} more ended an episode")
 
 def draw_traces(o, s, indices):
     """The picture of one task.  s: settings of the first seed.  indices: which of its rollouts."""
