@@ -182,6 +182,11 @@ POINTS = {
     "images": dict(vision=True),
     "images, 50 episodes collected": dict(vision=True, autonomous=38, corrected=12),
 }
+# Of these, what differs in the number of gradient steps alone.
+STEPS = {
+    1000: "1000 gradient steps", 3500: "base", 7000: "7000 gradient steps",
+    14_000: "14000 gradient steps",
+}  # fmt: skip
 
 def map_settings(seed, quick, **change):
     """Of the base point; more in `change`."""
@@ -210,11 +215,28 @@ def map_of_methods(o):
         rows = result[point]["rows"]
         print(table(rows, base=best_of(rows, "AWR")))
 
-    draw_map(o, o.keep("map", result))
+    kept = o.keep("map", result)
+    draw_map(o, kept)
+    draw_steps(o, kept)
+
+def guided_row(o):
+    """Name of guided RECAP's row in the map."""
+    return f"recap_1 β={shortest(map_settings(0, o.quick).beta)}"
+
+def draw_steps(o, result):
+    """How far the methods come in how many gradient steps; AWR and PPO at their best in most."""
+    points = {n: result[point]["rows"] for n, point in STEPS.items() if point in result}
+    if len(points) < 2:
+        return
+    last = points[max(points)]
+    names = [guided_row(o), "recap_1 β=1", "positives only", "filtered imitation"]
+    names += [best_of(last, "AWR"), best_of(last, "PPO")]
+    drawn = {name: {n: rows[name] for n, rows in points.items()} for name in names}
+    o.draw("map_steps", plots.over_steps, drawn)
 
 def draw_map(o, result):
     """Who wins, where: at every point RECAP, imitation and the best PPO beside the best AWR."""
-    guided = f"recap_1 β={shortest(map_settings(0, o.quick).beta)}"
+    guided = guided_row(o)
     drawn = {}
     for x in result.values():
         rows = x["rows"]

@@ -2,8 +2,9 @@
 
     Figs. 7 to 12                       bars
     Fig. 8, right: stages of the box    stage_bars
-    Fig. 11: when its order holds       ratios
+    Fig. 11: when its order holds       ratios, over_steps
     App. E: over β                      guidance
+    Sec. VII: over episodes             over_episodes
 """
 import matplotlib.pyplot as plt
 import numpy as np
@@ -71,6 +72,8 @@ def guidance_of(rows):
 BAR = {"alpha": 0.85, "height": 0.75, "error_kw": {"capsize": 2, "lw": 1}}
 PER_ROW = 0.24  # inches
 COLOURS = {"RECAP, β = 1": BLUE, "RECAP, guided": VERMILLION, "others": GREY}
+# What a panel shows of a row: key, scale, title.
+BOTH = (("throughput", 1, "successes per hour"), ("success", 100, "success rate (%)"))
 
 def bars(groups):
     """Figs. 7 to 12: throughput and success of named rows, a pair of panels per group.
@@ -103,13 +106,12 @@ def bars(groups):
 
 def pair_of_bars(fig, task, rows):
     """Throughput and success of one group.  fig: a SubFigure."""
-    panels = (("throughput", 1, "successes per hour"), ("success", 100, "success rate (%)"))
     beta = guidance_of(rows)
     guided = f" (guided: β = {beta})" if beta else ""
     fig.suptitle(f"{task_label(task)}{guided}", fontsize=FONT)
     labels = [row_label(name, beta=beta is None) for name in rows]
     colours = [row_colour(name) for name in rows]
-    for ax, (key, scale, title) in zip(fig.subplots(1, 2, sharey=True), panels):
+    for ax, (key, scale, title) in zip(fig.subplots(1, 2, sharey=True), BOTH):
         mean = [scale * row[key]["mean"] for row in rows.values()]
         error = [scale * (row[key]["se"] or 0) for row in rows.values()]
         ax.barh(range(len(rows)), mean, xerr=error, color=colours, **BAR)
@@ -312,8 +314,7 @@ def over_episodes(groups):
     """
     fig = plt.figure(figsize=(11, 6.4), layout="constrained")
     panels = fig.subplots(2, 2, sharex=True)
-    keys = (("throughput", 1, "successes per hour"), ("success", 100, "success rate (%)"))
-    for line, (key, scale, title) in zip(panels, keys):
+    for line, (key, scale, title) in zip(panels, BOTH):
         for ax, (kind, how) in zip(line, (("β=1", "β = 1"), ("guided", "guided"))):
             for (name, group), (colour, marker) in zip(groups.items(), LINES):
                 values = scale * np.array([row[key]["values"] for row in group[kind]])
@@ -327,4 +328,33 @@ def over_episodes(groups):
     for ax in panels[1]:
         ax.set_xlabel("episodes collected")
     panels[0, 0].legend(fontsize=FONT - 2, frameon=False)
+    return fig
+
+# ---------------------------------------------------------------- over gradient steps
+
+def over_steps(groups):
+    """Throughput and success against the number of gradient steps, one line per method.
+
+    groups: {method: {steps: row as in `bars`}}.  Bars are ±1 standard error over the seeds.
+    Returns a Figure.
+    """
+    fig = plt.figure(figsize=(11, 4.2), layout="constrained")
+    looks = looks_of(groups)
+    for ax, (key, scale, title) in zip(fig.subplots(1, 2), BOTH):
+        for name, rows in groups.items():
+            colour, marker = looks[name]
+            values = scale * np.array([row[key]["values"] for row in rows.values()])
+            ax.errorbar(
+                list(rows), values.mean(1), standard_error(values), color=colour, marker=marker,
+                markersize=5, capsize=2, label=row_label(name),
+            )  # fmt: skip
+        steps = list(next(iter(groups.values())))
+        ax.set_xscale("log")
+        ax.set_xticks(steps, [f"{n:,}" for n in steps])
+        ax.minorticks_off()
+        ax.set(title=title, xlabel="gradient steps")
+        ax.title.set_fontsize(FONT)
+        bare(ax, grid="both")
+    keys = ax.get_legend_handles_labels()
+    fig.legend(*keys, loc="outside lower center", ncols=3, fontsize=FONT - 1, frameon=False)
     return fig

@@ -296,6 +296,9 @@ def test_the_points_of_the_map_are_what_their_names_say():
         assert (s.corrected == 0) == ("none" in point)
         assert s.corrected in (0, round(n / 4 - 0.1))
     assert set(extraction.MAPPED) < set(extraction.METHODS)
+    # What is drawn over steps differs in nothing but them.
+    for n, point in extraction.STEPS.items():
+        assert replace(base, policy_steps=n) == at[point]
 
 
 def test_awr_from_the_mean_and_from_the_quantile_differ_by_the_clip_alone():

@@ -8,7 +8,7 @@ import pytest
 
 from lab.plots import BLUE, GREY, VERMILLION
 from reproduce.plots import COLOURS as COLOUR_NAMES
-from reproduce.plots import bars, guidance, ratios, row_label, stage_bars
+from reproduce.plots import bars, guidance, over_steps, ratios, row_label, stage_bars
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +135,27 @@ def test_the_map_shows_ratios_and_fills_those_whose_interval_excludes_1():
         "RECAP k=1, guided (β = 2)", "RECAP k=1, β = 1", "AWR (T = 0.2)", "interval excludes 1",
         "interval holds 1",
     ]  # fmt: skip
+
+def test_a_line_over_gradient_steps_is_of_means_with_their_standard_error():
+    def of(per_hour, success):
+        return {"throughput": {"values": per_hour}, "success": {"values": success}}
+
+    groups = {
+        "recap_1 β=2": {1000: of([300, 340], [0.9, 0.8]), 7000: of([400, 420], [1.0, 0.9])},
+        "positives only": {1000: of([350, 350], [1.0, 1.0]), 7000: of([360, 380], [1.0, 1.0])},
+    }
+    throughput, success = over_steps(groups).axes
+    for ax, means, halves in (
+        (throughput, ([320, 410], [350, 370]), ([20, 10], [0, 10])),
+        (success, ([85, 95], [100, 100]), ([5, 5], [0, 0])),
+    ):
+        for line, mean, half in zip(ax.containers, means, halves, strict=True):
+            np.testing.assert_allclose(line.lines[0].get_xydata(), list(zip([1000, 7000], mean)))
+            (bars_of_line,) = line.lines[2]
+            low_high = [segment[:, 1] for segment in bars_of_line.get_segments()]
+            np.testing.assert_allclose(np.ptp(low_high, axis=1) / 2, half, atol=1e-9)
+    assert throughput.get_xscale() == "log"
+    assert success.get_legend_handles_labels()[1] == ["RECAP k=1, guided (β = 2)", "positives only"]
 
 def test_ratios_in_two_columns_are_cut_where_a_knob_begins():
     def x(ratio, low, high):
