@@ -144,7 +144,8 @@ CLAIMS = {
         "V drops at the careless grasp, within one step. A turn takes several: V falls over all of "
         "them, so one step's drop is no sure sign. A slip follows from the grasp, and most let-gos "
         "of FoldCollar from the turn: there a calibrated V has nothing left to lose. After a slip "
-        "it hopes too much, for it sees neither the clock nor the attempts before.",
+        "it hopes too much. It sees neither the clock nor the attempts before; the clock alone "
+        "changes little (`ablation clock`).",
         needs=ALL_TASKS,
         changed="the rule asked for drops at slips and let-gos, too, in the place of the third "
         "condition: the grade was *mostly not*.",

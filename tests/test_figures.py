@@ -167,6 +167,44 @@ def test_fig_4():
             pair = "" if rare else f"{x['value']['mean']:.2f}, {x['return']['mean']:.2f}"
             assert cell == pair.replace("-", "−"), (title, task)
 
+def test_a_clock_for_v():
+    kept = result("ablation_clock")
+    variants = ("no clock", "a clock")
+
+    def cells(title, of):
+        return [title, *(of(variant) for variant in variants)]
+
+    expected = []
+    for title, key, digits in (
+        ("V¹ with the return, correlation", "heldout_correlation", 2),
+        ("V¹ from the mean return, ten groups of steps", "calibration error", 3),
+    ):
+        expected.append(cells(title, lambda x: number(kept["value"][x][key], digits)))
+    kinds = {"edge grasp": "an edge grasp", "wrong turn": "a wrong turn", "slip": "a slip"}
+    for kind, title in kinds.items():
+        title = f"V¹ and the mean return after {title}"
+        expected.append(cells(title, lambda x: after(kept["value"][x][kind])))
+    for kind in ("edge grasp", "wrong turn"):
+        title = f"AUC of its drops, {kinds[kind]}"
+        expected.append(cells(title, lambda x: number(kept["value"][x][kind]["auc"], 2)))
+    for key, title in (("positive_given_good", "good"), ("positive_given_bad", "bad")):
+        title = f"{title} steps called positive, %"
+        expected.append(cells(title, lambda x: number(kept["labels"][x][key], 0, 100)))
+    for k in (1, 2):
+        for how, beta in (("β = 1", "1"), ("guided", "1.5")):
+            name = f"recap_{k} β={beta}"
+            expected.append(cells(f"RECAP k = {k}, {how}", lambda x: both(kept["policy"], x, name)))
+    check("A clock for V", expected)
+
+def after(x):
+    """V, and the mean return, one step after a mistake of one kind."""
+    return f"{x['value']['mean']:.2f}, {x['return']['mean']:.2f}".replace("-", "−")
+
+def both(policy, variant, name):
+    """Success and throughput of one row of an ablation."""
+    row = policy[f"{variant} | {name}"]
+    return f"{number(row['success'], 1, 100)} %, {number(row['throughput'])}"
+
 def test_the_generalist():
     found = result("generalist")
     expected = []
@@ -383,6 +421,9 @@ def sentences():
     auc = [x["edge grasp"]["auc"]["mean"] for x in result("fig4").values() if "edge grasp" in x]
     yield f"with an AUC of {span(auc)}"
     yield f"V hopes too much, by {span(errors_of_v())}"
+    clock = result("ablation_clock")["policy"]
+    seen = gain(clock, "a clock | recap_2 β=1", "no clock | recap_2 β=1")
+    yield f"RECAP is no faster, {ratio_text(seen)}"
     some = "150 + 50 corrected | recap_1 β=1"
     none = "200 autonomous, none corrected | recap_1 β=1"
     yield f"{ratio_text(fewer_failures(corrections, some, none))} with 50 of 200"
