@@ -298,3 +298,5 @@ def test_every_reason_explains_the_grade_that_the_results_have():
         assert word == claim.explained and claim.why in text, number
         count = f"{sum(finding.met.values())} of {len(finding.met)}"
         assert verdict(text, number) == f"{word} ({count})"
+        row = next(line for line in text.split("\n") if line.startswith(f"| {number} |"))
+        assert ("†" in row) == bool(claim.changed), number
