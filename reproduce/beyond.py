@@ -13,7 +13,7 @@ from recap import train_policy, train_value
 from reproduce import plots
 from reproduce.ablations import settings_of_rows
 from reproduce.cache import data_of, folder_of, make_runs, network_of, sized
-from reproduce.statistics import row_of, rows_of, spread, table
+from reproduce.statistics import gain, ratio_text, row_of, rows_of, spread, table
 from settings import Settings
 from training import optimise
 from value import discretize, predict_values
@@ -65,11 +65,24 @@ def over_rounds(name, variants, o):
     print(f"{name}: {o.header(s.evaluation_episodes)}")
     for rows in last.values():
         print(table(rows, base=next(iter(rows))))
+    for row, found in result.items():
+        for how in ("β=1", "guided"):
+            compared = over_the_one_before(found[how])
+            print(f"{row}, {how}: each round over the one before, {compared}")
     o.draw(name, plots.over_episodes, o.keep(f"ablation_{name}", result))
+
+def over_the_one_before(rows):
+    """Throughput of each round over that of the one before, as text."""
+    compared = []
+    for after, before in zip(rows[1:], rows):
+        compared.append(ratio_text(gain({"after": after, "before": before}, "after", "before")))
+    return ", ".join(compared)
 
 # ---------------------------------------------------------------- an off-policy critic
 
-CRITIC_ROUNDS = 4
+# All go on from V¹, Monte Carlo.  A round carries what it learns N steps towards the beginning:
+# these are as many as the time limit takes.
+CRITIC_ROUNDS = 15
 # {what: τ of the expectile}; None: Monte Carlo, as in the paper, for as many steps.
 CRITICS = {"mc": None, "td_0.5": 0.5, "td_0.7": 0.7, "td_0.9": 0.9}
 
@@ -79,7 +92,8 @@ def train_critic(value, D, s, tau):
     In every round the target is Σ r + V(o_{t+N}) with V of the round before: it can join the good
     ends of some episodes to the good beginnings of others, as returns cannot.  Targets above V
     weigh τ, others 1 - τ: V becomes their τ-expectile (implicit Q-learning, without Q).
-    value: trained in place.  D: episodes.  s: the settings.  Returns it.
+    value: V of Monte Carlo, trained in place; each round has half of V's usual gradient steps.
+    D: episodes.  s: the settings.  Returns value.
     """
     steps = stack_steps(D, value.config.interface, s.device)
     for i in range(CRITIC_ROUNDS):
@@ -100,21 +114,25 @@ def train_critic(value, D, s, tau):
             loss = F.cross_entropy(logits, target[index], reduction="none")  # (B,)
             return (weight[index] * loss).mean()
 
-        optimise(value, draw_loss, s.value_steps, s.value_learning_rate, "critic")
+        optimise(value, draw_loss, steps_of_round(s), s.value_learning_rate, "critic")
     return value
+
+def steps_of_round(s):
+    """Gradient steps of one round."""
+    return max(1, s.value_steps // 2)
 
 def critics(run):
     """V, labels and π by every critic, on the data of the finished run."""
     s = run.settings
     D = data_of(run.out, 1)
-    V_pre = network_of(run.out, "V_pre")
+    V = network_of(run.out, "V_1")
     pi_pre = network_of(run.out, "pi_pre")
     for name, tau in CRITICS.items():
         how = (train_critic, tau)
         if tau is None:
-            how = (train_value, CRITIC_ROUNDS * s.value_steps)
+            how = (train_value, CRITIC_ROUNDS * steps_of_round(s))
         make, last = how
-        value = run.keep(f"critic_{name}", make, copy.deepcopy(V_pre), D, s, last)
+        value = run.keep(f"critic_{name}", make, copy.deepcopy(V), D, s, last)
         I = label(predict_values(value, D), D, s, iteration=1)
         run.json(f"labels_critic_{name}", lambda: count_labels(value, I, D, s, 1))
         start = copy.deepcopy(pi_pre)

@@ -268,11 +268,13 @@ def draw_ratio(ax, x, y, colour, marker, limits):
 # ---------------------------------------------------------------- over β
 
 PANELS = {
-    "throughput": "throughput relative to β = 1",
+    "throughput": "throughput relative to β = 1 (mean over seeds)",
     "success": "success rate (%)",
     "outside": "numbers outside the data's 99 % (%)",
 }
-LINES = ((BLUE, "o"), (VERMILLION, "^"), (GREEN, "s"), (PURPLE, "D"), ("black", "v"))
+LINES = (
+    (BLUE, "o"), (VERMILLION, "^"), (GREEN, "s"), (PURPLE, "D"), ("black", "v"), (GREY, "P"),
+)  # fmt: skip
 
 def guidance(groups):
     """App. E: throughput relative to β = 1, success, and actions outside the data, against β.
