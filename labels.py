@@ -140,7 +140,14 @@ def step_advantages(values, episodes, s, iteration) -> list:
     """A of every step: a list of float (T,).  Arguments as `label`."""
     # Pre-training looks to the end of the episode, fine-tuning N steps ahead (App. F).
     n = None if iteration == 0 else s.lookahead
-    return [advantages(R, V, n) for R, V in zip(episode_returns(episodes, s), values)]
+    sums = episode_returns(episodes, s)
+    if s.clip_returns:
+        # Clipped, R no longer says what the steps of a failure cost.  R / max_length does.
+        sums = [
+            (1 + s.c_fail) * returns(len(e), e.success, e.max_length, s.c_fail * e.max_length)
+            for e in episodes
+        ]
+    return [advantages(R, V, n) for R, V in zip(sums, values)]
 
 def episode_returns(episodes, s) -> list:
     """R of every step: a list of float (T,).  Arguments as `label`."""

@@ -252,6 +252,7 @@ def check_settings(s):
     alone = "none: no toy shares its sizes with the target"
     check("pretraining_tasks", toy or not s.pretraining_tasks.split(), alone)
     check("web", toy or s.web == 0, "0: the questions are about the toys")
+    check("value_clock", not (s.value_clock and s.web), "no --web: a question has no clock")
     for name in ("iterations", "corrected"):
         check_integer(name, 0, 10**6)
     check_integer("seed", 0, 2**63 - 1)  # what torch takes

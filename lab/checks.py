@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from collection import demonstrate, roll_out
+from collection import by_item, demonstrate, roll_out
 from data import episode_seeds, generator, stack_steps
 from labels import episode_returns, step_advantages, thresholds
 from policy import draw_noise
@@ -92,9 +92,12 @@ def heldout_demonstrations(s, n):
     return demonstrate(s.target, seeds, "mixed")
 
 def heldout_rollouts(s, policy, k):
-    """Fresh rollouts of π^{k-1}, whose data V^k was trained on."""
-    seeds = episode_seeds(s.seed, f"held out {k}", min(s.evaluation_episodes, 150))
-    return roll_out(s, s.target, seeds, policy, iteration=k)
+    """Fresh rollouts of π^{k-1}, whose data V^k was trained on, about the same items."""
+    episodes = []
+    all_seeds = episode_seeds(s.seed, f"held out {k}", min(s.evaluation_episodes, 150))
+    for item, seeds in by_item(s.target, all_seeds):
+        episodes += roll_out(s, s.target, seeds, policy, iteration=k, item=item)
+    return episodes
 
 # ---------------------------------------------------------------- the labels
 

@@ -1,7 +1,7 @@
 """Figs. 4 and 13: V along episodes, and how well its drops find the simulator's own mistakes."""
 import numpy as np
 
-from collection import roll_out
+from collection import by_item, roll_out
 from data import episode_seeds
 from labels import episode_returns
 from lab.files import read_json
@@ -21,13 +21,13 @@ KINDS_OF_MISTAKES = ("edge grasp", "slip", "edge let go", "let go", "wrong turn"
 TURN = 0.05  # m
 OVER_SEEDS = ("auc", "value", "return")  # of each kind: numbers of a seed
 
-def mistakes(spec, seeds, episodes):
+def mistakes(spec, seeds, episodes, item=None):
     """The simulator's record: {kind: bool (T,) per episode}, True where that went wrong then.
 
     It is not stored with the episodes, for no robot would know it.  So they are replayed: the same
-    seeds, the same actions.  spec: the task.  episodes: one per seed.
+    seeds, the same actions.  spec: the task.  episodes: one per seed.  item: what all are about.
     """
-    world = World(spec, seeds)
+    world = World(spec, seeds, item=item)
     T = max(len(e) for e in episodes)
     before = turned(world)
     record = {kind: np.zeros((len(episodes), T), bool) for kind in KINDS_OF_MISTAKES}
@@ -110,10 +110,20 @@ def calibration_error(values, R):
     return float(np.mean([abs(V[group].mean() - R[group].mean()) for group in by_value]))
 
 def rollouts_for_drops(s, folder):
-    """Fresh rollouts of π⁰ of the run in `folder`: (seeds, episodes)."""
-    seeds = episode_seeds(s.seed, "drops", min(s.evaluation_episodes, 150))
+    """Fresh rollouts of π⁰ of the run in `folder`, about the items of V's data.
+
+    Returns (episodes, their `mistakes`).
+    """
+    all_seeds = episode_seeds(s.seed, "drops", min(s.evaluation_episodes, 150))
     policy = network_of(folder, "pi_0")
-    return seeds, roll_out(s, s.target, seeds, policy, iteration=1)
+    episodes = []
+    record = {kind: [] for kind in KINDS_OF_MISTAKES}
+    for item, seeds in by_item(s.target, all_seeds):
+        share = roll_out(s, s.target, seeds, policy, iteration=1, item=item)
+        for kind, steps in mistakes(s.target, seeds, share, item).items():
+            record[kind] += steps
+        episodes += share
+    return episodes, record
 
 def value_checks(run):
     """V¹ on fresh rollouts of π⁰: leaves drops_of_v.json in the run's folder."""
@@ -121,8 +131,7 @@ def value_checks(run):
 
 def drops_of_v(s, folder):
     """AUC of the drops of V¹ by kind of mistake, how many there are, and whom to draw."""
-    seeds, episodes = rollouts_for_drops(s, folder)
-    record = mistakes(s.target, seeds, episodes)
+    episodes, record = rollouts_for_drops(s, folder)
     values = predict_values(network_of(folder, "V_1"), episodes)
     R = episode_returns(episodes, s)
     found = {"steps": sum(len(v) - 1 for v in values)}
@@ -206,7 +215,7 @@ def print_mistakes(row):
 def draw_traces(o, s, indices):
     """The picture of one task.  s: settings of the first seed.  indices: which of its rollouts."""
     folder = folder_of(s)
-    _, episodes = rollouts_for_drops(s, folder)
+    episodes, _ = rollouts_for_drops(s, folder)
     title = (
         f"V¹ of seed {s.seed} along rollouts of π⁰: the success and the failure with the most bad "
         f"grasps of {len(episodes)} episodes.  Green, ▲: notable rise; red and hatched, ▼: notable "

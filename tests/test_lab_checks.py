@@ -375,3 +375,21 @@ def test_flow_loss_by_eta_against_a_loop():
             errors[name].append(((a_hat[0, 0] - targets[t]) ** 2).mean().item())
     for name, x in errors.items():
         assert found[name] == pytest.approx(np.mean(x), abs=1e-4)
+
+def test_v_is_checked_on_the_items_that_its_data_are_of(monkeypatch):
+    """Half of what is collected of FoldDiverse is about the measured item, so is what is held out.
+
+    On seeds of its own, each once.
+    """
+    asked = []
+
+    def noted(s, task, seeds, policy, iteration, item):
+        asked.append((item, list(seeds)))
+        return [f"{item} {seed}" for seed in seeds]
+
+    monkeypatch.setattr(checks, "roll_out", noted)
+    s = Settings(task="fold_diverse", evaluation_episodes=9)
+    episodes = checks.heldout_rollouts(s, "policy", 2)
+    seeds = episode_seeds(s.seed, "held out 2", 9)
+    assert asked == [("button-up shirt", list(seeds[::2])), (None, list(seeds[1::2]))]
+    assert len(set(episodes)) == 9

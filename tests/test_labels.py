@@ -88,6 +88,21 @@ def test_clip_returns_is_the_other_range():
             np.testing.assert_allclose(one, -np.minimum(to_go / e.max_length, 1))
             np.testing.assert_allclose(other, -to_go / (e.max_length * (1 + c_fail)))
 
+def test_a_step_costs_a_failure_as_much_as_a_success_when_returns_are_clipped():
+    """With V constant A is Σ r alone: -N / limit, but at the end, where all rewards are counted."""
+    limit, n = 40, 4
+    data = [
+        replace(episode(limit, success=False), max_length=limit),
+        replace(episode(30, success=True), max_length=limit),
+    ]
+    s = Settings(clip_returns=True, lookahead=n)
+    V = [np.full(len(e), -0.5) for e in data]
+    failure, success = step_advantages(V, data, s, 1)
+    np.testing.assert_allclose(failure[:-n], -n / limit)
+    np.testing.assert_allclose(success[:-n], -n / limit)
+    np.testing.assert_allclose(failure[-n:], 0.5 - (np.arange(n)[::-1] + limit) / limit)
+    np.testing.assert_allclose(success[-n:], 0.5 - np.arange(n)[::-1] / limit)
+
 # ---------------------------------------------------------------- advantages (App. F)
 
 @pytest.mark.parametrize("success", [True, False])

@@ -10,7 +10,7 @@ import torch
 import sim_tasks
 from collection import demonstrate
 from reproduce import __main__ as command
-from reproduce import ablations, extraction, statistics
+from reproduce import ablations, extraction, statistics, value_traces
 from reproduce.options import Options, UsageError
 from reproduce.stages import pace_of_positives
 from reproduce.value_traces import (
@@ -414,6 +414,24 @@ def test_the_record_of_mistakes_lines_up_with_what_was_seen():
             assert not (grasp | slip | edge_let_go | let_go)[:-1][quiet].any()
         assert found > 10
 
+
+def test_mistakes_are_counted_on_the_items_that_the_data_are_of(monkeypatch):
+    """Every second rollout is about the measured item, and is replayed with it."""
+
+    def by_operator(s, task, seeds, policy, iteration, item):
+        return demonstrate(task, seeds, "mixed", item=item)
+
+    monkeypatch.setattr(value_traces, "roll_out", by_operator)
+    monkeypatch.setattr(value_traces, "network_of", lambda folder, name: None)
+    s = Settings(task="fold_diverse", evaluation_episodes=24)
+    episodes, record = value_traces.rollouts_for_drops(s, "folder")
+    assert len(episodes) == 24
+    assert sum("button-up" in e.prompt for e in episodes[:12]) == 12
+    assert sum("button-up" in e.prompt for e in episodes[12:]) < 6
+    for e, grasp in zip(episodes, record["edge grasp"], strict=True):
+        edge = e.observations["keypoints"][:, :2, 7] > 0  # (T, arm)
+        assert (grasp[:-1] == (edge[1:] & ~edge[:-1]).any(1)).all() and len(grasp) == len(e)
+    assert sum(grasp.sum() for grasp in record["edge grasp"]) > 10
 
 def test_a_half_held_by_its_edge_that_is_opened_before_it_slips_is_no_slip():
     """From the first edge grasp on the arms stand still and the grippers open.

@@ -45,6 +45,7 @@ WORDS = "evaluation_metadata"
         (dict(web=-0.1), "web: -0.1"),
         (dict(web=math.nan), "web: nan"),
         (dict(web=5.0), "web: 5.0"),
+        (dict(value_clock=True, web=0.5), "value_clock: True, expected no --web"),
         (dict(batch=10**7), "batch: 10000000, expected an integer <= 1,000,000"),
         (dict(demonstrations=10**9), "demonstrations: 1000000000, expected an integer <="),
         (dict(draws=1001), "draws: 1001, expected an integer <= 1,000"),
