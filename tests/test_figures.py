@@ -14,7 +14,6 @@ from reproduce.statistics import (
     best_of,
     fewer_failures,
     gain,
-    interval_above,
     last_row,
     ratio_text,
 )
@@ -256,26 +255,6 @@ def test_online_in_small_rounds():
     text = f"they fail more often: after 50, {ratio_text(fewer_failures(kept, early, late))}"
     assert text in in_a_line(PAGE)
     assert f"two rounds that go on, {small_rounds_over(kinds[1])}" in in_a_line(PAGE)
-
-def climbs(how):
-    """{kind: [a row per round, from π⁰ on]} of `climb`."""
-    return {kind: x[how] for kind, x in result("ablation_climb").items()}
-
-def over(above, below):
-    """Throughput of one row over another's."""
-    return gain({"above": above, "below": below}, "above", "below")
-
-def test_do_more_rounds_help():
-    expected = []
-    for kind, found in climbs("β=1").items():
-        cells = [kind]
-        for k, row in enumerate(found):
-            text = number(row["throughput"])
-            if k > 0 and interval_above(over(row, found[k - 1]), 1):
-                text = f"**{text}**"
-            cells.append(text)
-        expected.append([*cells, bracket(over(found[-1], found[1]))])
-    check("Four rounds", expected)
 
 def test_metadata():
     policy = result("ablation_metadata")["policy"]
