@@ -14,6 +14,7 @@ from reproduce.statistics import (
     best_of,
     fewer_failures,
     gain,
+    interval_above,
     last_row,
     ratio_text,
 )
@@ -256,6 +257,41 @@ def test_online_in_small_rounds():
     assert text in in_a_line(PAGE)
     assert f"two rounds that go on, {small_rounds_over(kinds[1])}" in in_a_line(PAGE)
 
+def climbs(how):
+    """{kind: [a row per round, from π⁰ on]} of `climb`."""
+    return {kind: x[how] for kind, x in result("ablation_climb").items()}
+
+def over(above, below):
+    """Throughput of one row over another's."""
+    return gain({"above": above, "below": below}, "above", "below")
+
+def test_do_more_rounds_help():
+    expected = []
+    for kind, found in climbs("β=1").items():
+        cells = [kind]
+        for k, row in enumerate(found):
+            text = number(row["throughput"])
+            if k > 0 and interval_above(over(row, found[k - 1]), 1):
+                text = f"**{text}**"
+            cells.append(text)
+        expected.append([*cells, bracket(over(found[-1], found[1]))])
+    check("Four rounds", expected)
+    many = "FoldShirt, 200 a round"
+    first, *later = climbs("β=1")[many][1:]
+    steps = []
+    for row, before in zip(later, [first, *later]):
+        steps.append(ratio_text(over(row, before)))
+    text = f"FoldShirt by {steps[0]}, {steps[1]} and {steps[2]} after the first"
+    assert text in in_a_line(PAGE)
+    text = f"after the first {over_the_first(many, 'guided')} on FoldShirt with 200, "
+    text += f"{over_the_first('FoldDiverse, 50 a round', 'guided')} on FoldDiverse with 50"
+    assert text in in_a_line(PAGE)
+
+def over_the_first(kind, how):
+    """The last round over the first."""
+    found = climbs(how)[kind]
+    return ratio_text(over(found[-1], found[1]))
+
 def test_metadata():
     policy = result("ablation_metadata")["policy"]
     variants = {
@@ -419,6 +455,10 @@ def sentences():
     yield f"adds {ratio_text(second)} with corrections (fig7)"
     second = gain(fig9["fold_shirt"], "recap_2 β=1", "recap_1 β=1")
     yield f"nothing that five seeds can show, {ratio_text(second)} (fig9)"
+    many = "FoldShirt, 200 a round"
+    yield f"four rounds climb, to {over_the_first(many, 'β=1')} of the first"
+    yield f"with 50 a round to {over_the_first('FoldDiverse, 50 a round', 'β=1')}"
+    yield f"Guided, FoldShirt stays at {over_the_first(many, 'guided')} (ablation climb)"
     for k, words in ((1, "in the first round a positive step moves the joints {} % farther"),
                      (2, "in the second {} (checks")):  # fmt: skip
         pace = []
