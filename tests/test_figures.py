@@ -456,7 +456,7 @@ def sentences():
     second = gain(fig9["fold_shirt"], "recap_2 β=1", "recap_1 β=1")
     yield f"nothing that five seeds can show, {ratio_text(second)} (fig9)"
     many = "FoldShirt, 200 a round"
-    yield f"four rounds climb, to {over_the_first(many, 'β=1')} of the first"
+    yield f"four rounds climb at β = 1, to {over_the_first(many, 'β=1')} of the first"
     yield f"with 50 a round to {over_the_first('FoldDiverse, 50 a round', 'β=1')}"
     yield f"Guided, FoldShirt stays at {over_the_first(many, 'guided')} (ablation climb)"
     for k, words in ((1, "in the first round a positive step moves the joints {} % farther"),
