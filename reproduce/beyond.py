@@ -13,7 +13,7 @@ from recap import train_policy, train_value
 from reproduce import plots
 from reproduce.ablations import settings_of_rows
 from reproduce.cache import data_of, folder_of, make_runs, network_of, sized
-from reproduce.statistics import gain, ratio_text, row_of, rows_of, spread, table
+from reproduce.statistics import ratio, ratio_text, row_of, rows_of, spread, table
 from settings import Settings
 from training import optimise
 from value import discretize, predict_values
@@ -75,7 +75,8 @@ def over_the_one_before(rows):
     """Throughput of each round over that of the one before, as text."""
     compared = []
     for after, before in zip(rows[1:], rows):
-        compared.append(ratio_text(gain({"after": after, "before": before}, "after", "before")))
+        values = (row["throughput"]["values"] for row in (after, before))
+        compared.append(ratio_text(ratio(*values)))
     return ", ".join(compared)
 
 # ---------------------------------------------------------------- an off-policy critic

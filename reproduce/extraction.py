@@ -224,7 +224,7 @@ def guided_row(o):
     return f"recap_1 β={shortest(map_settings(0, o.quick).beta)}"
 
 def draw_steps(o, result):
-    """How far the methods come in how many gradient steps; AWR and PPO at their best in most."""
+    """Every method over gradient steps; of AWR and PPO what is best after the most of them."""
     points = {n: result[point]["rows"] for n, point in STEPS.items() if point in result}
     if len(points) < 2:
         return

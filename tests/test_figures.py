@@ -16,6 +16,7 @@ from reproduce.statistics import (
     gain,
     interval_above,
     last_row,
+    ratio,
     ratio_text,
 )
 
@@ -141,8 +142,7 @@ def test_positives_of_fold_collar():
             cells = [f"RECAP k = {k}, {how}"]
             for share in ("20%", "40%"):
                 row = policy[f"FoldCollar, {share} positive | recap_{k} β={beta}"]
-                success = number(row["success"], 1, 100)
-                cells.append(f"{success} %, {number(row['throughput'])}")
+                cells.append(both(row))
             expected.append(cells)
     check("Fig. 12: removal of one failure mode", expected)
 
@@ -189,17 +189,17 @@ def test_a_clock_for_v():
     title = "bad steps called positive, %"
     expected.append(cells(title, lambda x: number(kept["labels"][x]["positive_given_bad"], 0, 100)))
     for how, beta in (("β = 1", "1"), ("guided", "1.5")):
-        name = f"recap_2 β={beta}"
-        expected.append(cells(f"RECAP k = 2, {how}", lambda x: both(kept["policy"], x, name)))
+        name = f"{{}} | recap_2 β={beta}"
+        title = f"RECAP k = 2, {how}"
+        expected.append(cells(title, lambda x: both(kept["policy"][name.format(x)])))
     check("A clock for V", expected)
 
 def after(x):
     """V, and the mean return, one step after a mistake of one kind."""
     return f"{x['value']['mean']:.2f}, {x['return']['mean']:.2f}".replace("-", "−")
 
-def both(policy, variant, name):
-    """Success and throughput of one row of an ablation."""
-    row = policy[f"{variant} | {name}"]
+def both(row):
+    """Success and throughput."""
     return f"{number(row['success'], 1, 100)} %, {number(row['throughput'])}"
 
 def test_the_generalist():
@@ -246,8 +246,7 @@ def test_online_in_small_rounds():
         cells = [kind]
         for how in ("β=1", "guided"):
             name, base = (f"{x}, 400, {how}" for x in (kind, kinds[0]))
-            success = number(kept[name]["success"], 1, 100)
-            cells.append(f"{success} %, {number(kept[name]['throughput'])}")
+            cells.append(both(kept[name]))
             cells.append("" if name == base else bracket(gain(kept, name, base)))
         expected.append(cells)
     check("Online, in small rounds", expected)
@@ -263,7 +262,7 @@ def climbs(how):
 
 def over(above, below):
     """Throughput of one row over another's."""
-    return gain({"above": above, "below": below}, "above", "below")
+    return ratio(above["throughput"]["values"], below["throughput"]["values"])
 
 def test_do_more_rounds_help():
     expected = []

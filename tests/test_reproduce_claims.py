@@ -103,10 +103,14 @@ def report_of(result, rows, seeds=(1, 2, 3)):
     return claims.report(lambda name: kept if name == result else None)
 
 
+def line_of(text, number):
+    """A claim's row of the table."""
+    return next(line for line in text.splitlines() if line.startswith(f"| {number} "))
+
+
 def verdict(text, number):
     """The bold words in a claim's row."""
-    line = next(line for line in text.splitlines() if line.startswith(f"| {number} "))
-    return line.split("**")[1]
+    return line_of(text, number).split("**")[1]
 
 
 def fig7(gain):
@@ -298,5 +302,4 @@ def test_every_reason_explains_the_grade_that_the_results_have():
         assert word == claim.explained and claim.why in text, number
         count = f"{sum(finding.met.values())} of {len(finding.met)}"
         assert verdict(text, number) == f"{word} ({count})"
-        row = next(line for line in text.split("\n") if line.startswith(f"| {number} |"))
-        assert ("†" in row) == bool(claim.changed), number
+        assert ("†" in line_of(text, number)) == bool(claim.changed), number
