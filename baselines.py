@@ -1,7 +1,8 @@
 """The other ways to extract a policy from the same data (Sec. VI-B, App. D): AWR, PPO, imitation.
 
 All train the network *without* the indicator and plug into `recap.train_policy` as `loss`, so
-network, data, optimiser and number of steps are RECAP's own.  Side by side, per step of the data:
+data, optimiser and number of steps are RECAP's own.  In Fig. 11 they start from the supervised
+network, as the paper's do.  Side by side, per step of the data:
 
     RECAP                -log π(a | I)                     all steps                     eq3_loss
     imitation            -log π(a)                         all steps                     plain_loss
@@ -70,7 +71,7 @@ def ppo_loss(
     policy, omega, eta: as `VLA.terms`.  batch["advantage"]: (B,).  alpha: α between the braces.
     reference: π_ref, frozen; the checkpoint from which training starts.
     tokens: weight of the tokens' brace.  weight: α_η of both bounds.  Under the default (1 - η)²
-    the flow's "likelihood" is the error of â: between two modes it is higher than at either.
+    the flow's "likelihood" is minus the error of â: an action between two modes is above both.
     ℓ̂ is not part of Eq. 11 and has no loss here.  A scalar.
     """
     # Eq. 10's bounds, new and old, on the *same* draws of ω and η: other draws compare noise.

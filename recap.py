@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from collection import collect_iteration, demonstrations, task_demonstrations
 from data import UserError, balanced_draw, draw_prompts, generator, stack_steps, web_batches
 from labels import all_positive, episode_returns, label
-# What recap.returns, recap.Settings and others are expected to be, too.
+# Re-exported: recap.returns and others work, too.
 from labels import advantages, indicators, returns, rewards, threshold  # noqa: F401
 from policy import FLOW_WEIGHTS, VLA, PolicyConfig, draw_noise
 from ranks import own_share

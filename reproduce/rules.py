@@ -129,6 +129,7 @@ def box_improves(fig9):
     highest = [after.mean(0) >= other.mean(0) for other in others]  # (stages,) each
     met = {
         "≥ 2 after two iterations": both["ratio"] >= 2,
+        "more data than the first iteration's needed": not interval_above(first, 1),
         "the second over the first": interval_above(second, 1),
         "every stage": bool(np.all(highest)),
     }

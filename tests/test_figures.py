@@ -252,9 +252,15 @@ def test_online_in_small_rounds():
     check("Online, in small rounds", expected)
     early = "16 rounds of 25, going on, 50, guided"
     late = "2 rounds of 200, as in Algorithm 1, 400, guided"
-    text = f"they fail more often: after 50, {ratio_text(fewer_failures(kept, early, late))}"
+    more = ratio_text(fewer_failures(kept, early, late))
+    text = f"small rounds fail more often: after 50 episodes, {more}"
     assert text in in_a_line(PAGE)
     assert f"two rounds that go on, {small_rounds_over(kinds[1])}" in in_a_line(PAGE)
+    names = [f"{kind}, 400, β=1" for kind in (kinds[3], kinds[1])]
+    text = f"At the end rounds of 25 have {ratio_text(fewer_failures(kept, *names))}"
+    assert text in in_a_line(PAGE)
+
+NONE_CORRECTED = "FoldShirt, 200 a round, none corrected, 10 % positive"
 
 def climbs(how):
     """{kind: [a row per round, from π⁰ on]} of `climb`."""
@@ -285,6 +291,10 @@ def test_do_more_rounds_help():
     text = f"after the first {over_the_first(many, 'guided')} on FoldShirt with 200, "
     text += f"{over_the_first('FoldDiverse, 50 a round', 'guided')} on FoldDiverse with 50"
     assert text in in_a_line(PAGE)
+    own = climbs("guided")[NONE_CORRECTED]
+    assert f"the second loses some, {ratio_text(over(own[2], own[1]))}" in in_a_line(PAGE)
+    few = over(climbs("β=1")["FoldShirt, 25 a round"][1], first)
+    assert f"25 in the first round bring {ratio_text(few)} of what 200 do" in in_a_line(PAGE)
 
 def over_the_first(kind, how):
     """The last round over the first."""
@@ -410,8 +420,9 @@ def sentences():
     yield f"brings × {min(first):.2f} to × {max(first):.2f} over offline RL + SFT"
     left = [fewer_failures(x, last_row(x))["ratio"] for x in fig7.values()]
     yield f"After two, {span(left, 0, 100)} % of the failures"
-    yield f"imitation of all that was collected is {ratio_text(gain(fig11, 'imitation'))}"
-    yield f"RECAP × {gain(fig11, last_row(fig11))['ratio']:.2f} (fig11)"
+    once = result("ablation_start")["policy"]
+    yield f"imitation of all that was collected is {ratio_text(gain(once, 'imitation'))}"
+    yield f"RECAP × {gain(once, 'recap_1 β=1')['ratio']:.2f} (ablation start)"
     success = number(collar[last_row(collar)]["success"], 1, 100)
     yield f"{100 * collar[last_row(collar)]['failed_early']['mean']:.1f} % of the episodes do"
     yield f"and {success} % succeed"
@@ -426,24 +437,26 @@ def sentences():
     yield f"β = 1.5 brings × {min(ratios):.2f} to × {max(ratios):.2f} on five tasks"
     rows = fig7["espresso"]
     worse = fewer_failures(rows, last_row(rows, guided=True), last_row(rows))
-    yield f"costs some failures: {ratio_text(worse)} there (fig7)"
+    yield f"There it costs failures, {ratio_text(worse)} (fig7)"
     worse = fewer_failures(fig11, last_row(fig11, guided=True), last_row(fig11))
-    yield f"{ratio_text(worse)} with β = 2 on FoldShirt (fig11)"
+    yield f"with β = 2 on FoldShirt, {ratio_text(worse)} (fig11)"
     yield f"At β = 5, {span(outside_at(5), 0)} % of an action's numbers"
     for task, place in (("fold_diverse", "on FoldDiverse"), ("espresso", "on Espresso")):
         yield f"{ratio_text(gain(fig7[task], last_row(fig7[task])))} {place}"
     again = result("headline")
     hard = [again[task] for task in ("fold_diverse", "espresso")]
-    over = [ratio_text(gain(x, last_row(x))) for x in hard]
-    yield f"Five new seeds have {over[0]} and {over[1]}"
-    over = [ratio_text(gain(x, last_row(x), LONG)) for x in hard]
-    yield f"of SFT in as many RECAP has {over[0]} and {over[1]} (headline)"
+    multiples = [ratio_text(gain(x, last_row(x))) for x in hard]
+    yield f"Five new seeds have {multiples[0]} and {multiples[1]}"
+    multiples = [ratio_text(gain(x, last_row(x), LONG)) for x in hard]
+    yield f"of SFT in as many RECAP has {multiples[0]} and {multiples[1]} (headline)"
     success = again["fold_collar"][last_row(again["fold_collar"])]["success"]
     yield f"On new seeds {number(success, 1, 100)} % do (headline)"
     diverse = again["fold_diverse"]
     guided = last_row(diverse, guided=True)
     yield f"guided RECAP has {ratio_text(gain(diverse, guided, ALONE))} of its throughput"
     yield f"with {ratio_text(fewer_failures(diverse, guided, ALONE))} of its failures"
+    saved = fewer_failures(diverse, guided, last_row(diverse))
+    yield f"On FoldDiverse it saves some, {ratio_text(saved)} (headline)"
     half = result("ablation_balance_diverse")["policy"]
     half["alone"] = diverse[ALONE]
     level = gain(half, "FoldDiverse, half of the draws | recap_2 β=1.5", "alone")
@@ -458,6 +471,10 @@ def sentences():
     yield f"adds {ratio_text(second)} with corrections (fig7)"
     second = gain(fig9["fold_shirt"], "recap_2 β=1", "recap_1 β=1")
     yield f"nothing that five seeds can show, {ratio_text(second)} (fig9)"
+    own = climbs("β=1")[NONE_CORRECTED]
+    yield f"four rounds are at {ratio_text(over(own[4], own[1]))} of one"
+    own = climbs("guided")[NONE_CORRECTED]
+    yield f"guided the second loses some, {ratio_text(over(own[2], own[1]))}"
     many = "FoldShirt, 200 a round"
     yield f"four rounds climb at β = 1, to {over_the_first(many, 'β=1')} of the first"
     yield f"with 50 a round to {over_the_first('FoldDiverse, 50 a round', 'β=1')}"
@@ -471,10 +488,15 @@ def sentences():
         yield words.format(span(pace, 0, 100))
     kept = rounds()
     batches = "2 rounds of 200, as in Algorithm 1, 400, β=1"
+    few = climbs("β=1")["FoldShirt, 25 a round"]
+    yield f"what two rounds of 200 do, {ratio_text(over(few[1], kept[batches]))}"
+    yield f"Four rounds of 25 bring {ratio_text(over(few[4], kept[batches]))} of it"
+    level = over(kept["8 rounds of 50, going on, 400, β=1"], few[4])
+    yield f"8 rounds of 50 are at {ratio_text(level)} of four of 25"
     compared = small_rounds_over("2 rounds of 200, going on")
-    yield f"8 rounds of 50 make {compared} of two rounds of 200"
-    compared = gain(kept, "16 rounds of 25, going on, 50, β=1", batches)
-    yield f"rounds of 25 are at {ratio_text(compared)} of what Algorithm 1"
+    yield f"they make {compared} of two rounds of 200"
+    names = [f"{kind}, going on, 400, β=1" for kind in ("16 rounds of 25", "2 rounds of 200")]
+    yield f"rounds of 25 end with {ratio_text(fewer_failures(kept, *names))} of the failures"
     auc = [x["edge grasp"]["auc"]["mean"] for x in result("fig4").values() if "edge grasp" in x]
     yield f"with an AUC of {span(auc)}"
     yield f"V hopes too much, by {span(errors_of_v())}"
