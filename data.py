@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sim_tasks import questions
+from sim_tasks import TASKS, questions
 from sim_tasks.cameras import cameras as render
 from sim_tasks.errors import UserError
 from sim_tasks.scene import absolute_entries
@@ -154,6 +154,10 @@ def interface_of(task, cameras=(), image=24):
     if task.near and ("keypoints" not in seen or task.near[1] > seen["keypoints"].shape[2]):
         found = seen["keypoints"].shape[1:] if "keypoints" in seen else "none"
         raise UserError(f"near: {task.near}, expected columns of the keypoints, {found}")
+    for name in cameras:
+        if name not in seen and task.name not in TASKS:  # the toys' are rendered
+            has = f"(it has: {', '.join(seen)})"
+            raise UserError(f"cameras: no {name!r} in an observation of {task.name!r} {has}")
     if cameras and cameras[0] in seen:
         image = seen[cameras[0]].shape[1]
     images = {"cameras": tuple(cameras), "image": image} if cameras else {}
@@ -232,7 +236,11 @@ def perceive(observation, interface):
         if name not in seen or np.shape(seen[name])[1:] != shape:
             found = np.shape(seen[name])[1:] if name in seen else "none"
             raise UserError(f"{name}: shape {found}, expected {shape} as the networks read it")
-    return {name: seen[name] for name in shapes}
+    found = {name: np.asarray(seen[name]) for name in shapes}
+    for name, x in found.items():
+        if x.dtype == np.float64:  # NumPy's own, so that of many people's data
+            found[name] = x.astype(np.float32)
+    return found
 
 def stack_steps(episodes, interface, device="cpu", horizon=None):
     """All steps of all episodes in a row: a dict of tensors with leading axis M.
@@ -273,7 +281,7 @@ def stack_steps(episodes, interface, device="cpu", horizon=None):
         observation[name] = np.concatenate([e.observations[name] for e in episodes])
     steps = perceive(observation, interface)
     if horizon is not None:
-        steps["actions"] = np.concatenate(chunks)
+        steps["actions"] = np.concatenate(chunks).astype(np.float32, copy=False)
     clock = [np.arange(len(e), dtype=np.float32) / e.max_length for e in episodes]
     steps["clock"] = np.concatenate(clock)[:, None]  # (M, 1)
     steps["prompt"] = np.array(prompts)

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import sim_tasks
 from data import UserError, interface_of
-from policy import FLOW_WEIGHTS
+from policy import FLOW_WEIGHTS, PolicyConfig
 from sim_tasks.cameras import CAMERAS
 from sim_tasks.demonstrator import METADATA
 
@@ -234,11 +234,15 @@ def check_settings(s):
     check("restart", s.restart in ("pretrained", "last", "all"), "pretrained, last or all")
     check("output", s.output in ("clean", "velocity"), "clean or velocity")
     check("flow_weight", s.flow_weight in FLOW_WEIGHTS, " or ".join(FLOW_WEIGHTS))
-    if s.target.name in sim_tasks.TASKS:
+    toy = s.target.name in sim_tasks.TASKS
+    if toy:
         check_words("cameras", CAMERAS)
     check("cameras", s.cameras.split(), "names of images, like " + ", ".join(CAMERAS))
+    if s.vision:
+        interface_of(s.target, s.cameras.split())  # does it see these?
     check_words("pretraining_tasks", sim_tasks.TASKS)
     check("corrected", s.target.has_coach or not s.corrected, "0: the task has no coach")
+    check("bodies", toy or not s.bodies, "none of another task than the toys")
     still = "no other bodies with --vision: the pictures show the static robot"
     check("bodies", not (s.bodies and s.vision), still)
     check_words("evaluation_metadata", METADATA)
@@ -248,7 +252,6 @@ def check_settings(s):
     check("balance", 0 <= s.balance < 1, "a number in [0, 1)")
     check("metadata_dropout", 0 <= s.metadata_dropout <= 1, "a number in [0, 1]")
     check("web", 0 <= s.web <= 4, "a number in [0, 4]")
-    toy = s.target.name in sim_tasks.TASKS
     alone = "none: no toy shares its sizes with the target"
     check("pretraining_tasks", toy or not s.pretraining_tasks.split(), alone)
     check("web", toy or s.web == 0, "0: the questions are about the toys")
@@ -266,6 +269,8 @@ def check_settings(s):
         check_integer(name, 1, 10**6)
     check_integer("draws", 1, 1000)
     check("horizon", s.horizon <= 1000, "at most 1000 actions")
+    kept = SIZES[s.size].policy.get("n_coefficients", PolicyConfig.n_coefficients)
+    check("horizon", s.horizon >= kept, f"at least the {kept} coefficients of a chunk")
     check("execute", s.execute <= s.horizon, f"1 to H = {s.horizon}")
     for name in ("learning_rate", "fine_tuning_rate", "value_learning_rate"):
         check(name, 0 < getattr(s, name) < 1, "a number in (0, 1)")

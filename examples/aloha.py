@@ -304,7 +304,7 @@ def before_and_after(folder):
     seeds = episode_seeds(s.seed, "pictures", 20)
     films = []
     for name in ("pi_0", f"pi_{s.iterations}"):
-        films.append(roll_out(s, TRANSFER_CUBE, seeds, load_network(f"{folder}/{name}.npz")))
+        films.append(roll_out(s, s.target, seeds, load_network(f"{folder}/{name}.npz")))
     for seed, before, after in zip(seeds, *films):
         if after.success and not before.success:
             film(AlohaScene(), seed, before, f"{folder}/before.gif")

@@ -26,9 +26,9 @@ import torch
 
 from data import UserError, generator
 from lab.checks import correlation, outcome_auc
-from lab.cli import add_setting
+from lab.cli import add_setting, check_device
 from lab.files import refuse_full, save_network, write_arrays, write_atomically, write_text
-from lab.given import check_labels, read, settle
+from lab.given import check_labels, check_lengths, read, settle
 from lab.program import run_program
 from labels import episode_returns, label, step_advantages, thresholds
 from settings import Settings
@@ -55,6 +55,7 @@ def annotate(D, settings, new_value, train_value):
     Returns V; the columns of the frames, {name: (M,)}; and what is measured, {task: a dict}.
     """
     check_labels(D)
+    check_lengths(D)
     names = sorted({e.task for e in D})
     s = settings(names[0])
     heldout = hold_out(D, s.seed)
@@ -164,6 +165,7 @@ def main(new_value, train_value, read_lerobot, argv=None):
         args = parser().parse_args(argv)
         given = {name: getattr(args, name) for name in OPTIONS}
         given = {name: x for name, x in given.items() if x is not None}
+        check_device(given.get("device", "cpu"))
         refuse_full(args.out)
         D = read(args.dataset, read_lerobot)
         for task in {e.task for e in D}:

@@ -9,18 +9,21 @@ import os
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 
+import torch
 from torch import nn
 
+import sim_tasks
 from lab.files import load
 from lab.run import Run
-from lab.workers import workers
+from lab.workers import inherits, workers
 from ranks import size
 
 @contextlib.contextmanager
 def aside(run):
     """The run as one that measures in a second process, where there is a core for it."""
     # The cores of several ranks are busy: they share the measuring out.
-    if os.cpu_count() == 1 or run.settings.device != "cpu" or size() > 1:
+    busy = os.cpu_count() == 1 or run.settings.device != "cpu" or size() > 1
+    if busy or (run.settings.task in sim_tasks.ADDED and not inherits()):
         yield run
         return
     with workers(1) as pool:
@@ -84,6 +87,7 @@ class Twin(Run):
 
 def measure_there(settings, out, given, name, arguments):
     """In the other process: leave the files of what is measured of one product."""
+    torch.set_num_threads(1)  # as in the run: other bits would come of two
     twin = Twin(settings, out, given)
     twin.made = FromFiles(out)
     is_dataset = name.startswith("D_")  # of these, arguments are all that is read

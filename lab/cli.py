@@ -130,9 +130,11 @@ def open_run(args, read_lerobot):
     if ".py:" in asked.get("task", ""):
         asked["task"] = os.path.abspath(asked["task"])  # --resume may come from another folder
     if args.quick:
-        theirs = ("task", "iterations", "corrected") if args.data else ()  # the data say them
-        if args.task is not None and not find_task(asked["task"]).has_coach:
-            theirs = (*theirs, "corrected")
+        theirs = ()
+        if args.data:
+            theirs = ("task", "iterations", "corrected")  # the data say them
+        elif args.task is not None and not find_task(asked["task"]).has_coach:
+            theirs = ("corrected",)
         asked = {name: x for name, x in QUICK.items() if name not in theirs} | asked
     settings, given = with_data(asked, read_lerobot)
     check_device(settings.device)  # before the folder is made
@@ -246,6 +248,8 @@ def main(recap, supervised, read_lerobot, argv=None):
             return
         make_writer = summary_writer() if args.tensorboard else None
         settings, out, given = agree(lambda: open_run(args, read_lerobot))
+        if rank() > 0 and settings.data:  # a task that the data name is known to who reads them
+            settle(read(settings.data, read_lerobot, settings.vision), settings.task)
         run = Run(settings, out, given)
         opened.append(run)
         torch.set_num_threads(1)  # products this small gain nothing from a second core

@@ -75,6 +75,13 @@ def check_labels(episodes):
             "meta/episodes/*/*.parquet, or a feature next.success, true on a frame of a success"
         )
 
+def check_lengths(episodes):
+    """UserError where an episode is longer than its own limit."""
+    for e in episodes:
+        if len(e) > e.max_length:
+            message = f"an episode of {len(e)} steps, expected at most its {e.max_length}"
+            raise UserError(f"max_length: {message}")
+
 # ---------------------------------------------------------------- what Algorithm 1 asks for
 
 def datasets(episodes, s):
@@ -91,10 +98,7 @@ def datasets(episodes, s):
     if strays:
         message = f"{len(strays)} {strays[0].source} episodes of iteration 0"
         raise UserError(f"data: {message}, expected demonstrations (a policy acts from 1 on)")
-    long = [e for e in episodes if len(e) > e.max_length]
-    if long:
-        message = f"an episode of {len(long[0])} steps, expected at most its {long[0].max_length}"
-        raise UserError(f"max_length: {message}")
+    check_lengths(episodes)
     own = [e for e in demonstrations if e.task == task]
     if not own:
         raise UserError(f"data: no episode of iteration 0 of task {task!r}, expected some")

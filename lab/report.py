@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from data import UserError
-from labels import advantages, episode_returns, indicators
+from labels import indicators, step_advantages
 from lab.files import load_dataset, load_network, read_json, write_text
 from lab.progress import read_history, stages_of
 from lab.words import label_words, value_words
@@ -145,8 +145,7 @@ class Report:
         V = predict_values(load_network(self.path(f"V_{k}.npz")), some)
         epsilon = self.json(f"labels_{k}.json")["epsilon"] if k else None
         found = []
-        for i, e, v, R in zip(chosen, some, V, episode_returns(some, s)):
-            A = advantages(R, v, s.lookahead)
+        for i, e, v, A in zip(chosen, some, V, step_advantages(V, some, s, iteration=None)):
             I = np.ones(len(e), bool)  # SFT calls all positive
             if k:
                 I = indicators(A, epsilon, e.intervention if s.force_corrections else None)
@@ -263,7 +262,10 @@ def picture_of(task, observation):
     picture = task.picture(observation)
     cameras = [x for x in observation.values() if x.ndim == 3 and x.dtype == np.uint8]
     if picture is None and cameras:
-        picture = np.concatenate(cameras, axis=1)
+        height = max(len(x) for x in cameras)
+        padded = [np.pad(x, ((0, height - len(x)), (0, 0), (0, 0))) for x in cameras]
+        coloured = [np.broadcast_to(x, (*x.shape[:2], 3)) for x in padded]  # from 1 or 3 channels
+        picture = np.concatenate(coloured, axis=1)  # (height, widths, 3)
     return picture
 
 def jpeg(picture, side=240):

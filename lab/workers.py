@@ -35,6 +35,10 @@ def workers(jobs):
         raise
     pool.shutdown()
 
+def inherits():
+    """Does a worker know what this process has learned, not only what it imports?"""
+    return multiprocessing.get_start_method() == "fork"
+
 def begin():
     """In a new worker: Ctrl-C is for its parent to handle, and a killed parent takes it along."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

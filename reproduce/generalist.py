@@ -40,7 +40,8 @@ def make_generalist(folders):
         for x in metrics:
             task = x["task"]
             last[task] = x["stages"][-1]
-            run.evaluate(f"generalist_{task}", pi, s.beta_for(task), task=task)
+            theirs = Settings(**x["settings"])  # which find a task of one's own by its file
+            run.evaluate(f"generalist_{task}", pi, s.beta_for(task), task=theirs.task)
         run.write_metrics(specialists=last)
     return folder
 

@@ -51,8 +51,8 @@ class Options:
     def check_seeds(self, name):
         """UsageError if seeds of results/NAME.json would be lost, and are not to be replaced."""
         old = self.read(name)
-        if old is None or self.replace or self.quick or self.only or self.runs:
-            return  # with --only `parts` judges
+        if old is None or self.replace or self.quick or self.runs:
+            return
         if not set(old["seeds"]) <= set(self.seeds):
             message = f"{name}.json is of {tuple(old['seeds'])}, expected these among them"
             raise UsageError(f"--seeds: {tuple(self.seeds)}, {message} (or --replace, to lose it)")

@@ -93,6 +93,8 @@ def check(args):
         if x is not None and not low <= x <= high:  # nor is NaN
             raise UserError(f"--{name}: {x}, expected {low} or more, and at most {high}")
     if args.out is not None:
+        if not args.out.endswith(".npz"):
+            raise UserError(f"--out: {args.out}, expected a name that ends in .npz")
         folder = os.path.dirname(os.path.abspath(args.out))
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise UserError(f"--out: {args.out}, expected a file in a folder that we may write to")

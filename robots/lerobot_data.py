@@ -108,8 +108,13 @@ def success_of(row, frames, span):
     """The label of an episode: its own, else that of any of its frames, else None."""
     if "success" in row:
         label = row["success"]
-        unknown = label is None or label != label  # pandas writes NaN for none
-        return None if unknown else bool(label)
+        if label is None or label != label:  # pandas writes NaN for none
+            return None
+        if label not in (True, False):  # a text is true, also where it says "false"
+            raise UserError(
+                f"success: {label!r} of episode {row['episode_index']}, expected true or false"
+            )
+        return bool(label)
     if SUCCESS in frames:
         return bool(frames[SUCCESS][span].any())
     return None
@@ -136,12 +141,16 @@ def observed(folder, features, cameras):
     seen = {}
     videos = []
     images = []
+    texts = []
     for key, feature in features.items():
         if not key.startswith("observation."):
             continue
         name = key.removeprefix("observation.").removeprefix("images.")
         if feature["dtype"] == "video":
             videos.append(name)
+            continue
+        if feature["dtype"] == "string":
+            texts.append(name)
             continue
         if feature["dtype"] == "image":
             images.append(name)
@@ -159,6 +168,8 @@ def observed(folder, features, cameras):
             raise UserError(f"{folder}: no {key} among its features")
     if videos:
         print(f"{folder}: {', '.join(videos)} left out, videos are not decoded", file=sys.stderr)
+    if texts:
+        print(f"{folder}: {', '.join(texts)} left out, no network reads texts", file=sys.stderr)
     return seen
 
 def read_table(path, columns=None):

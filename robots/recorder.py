@@ -1,5 +1,8 @@
 """Episodes on their way into one dataset, each a file of its own until the session ends."""
+import contextlib
 import os
+
+import numpy as np
 
 from data import UserError
 from lab.files import BadFile, load_dataset, save_dataset
@@ -48,6 +51,7 @@ class Recorder:
         while os.path.exists(path):  # another session writes here, too
             self.n += 1
             path = os.path.join(self.folder, f"{self.n:06d}.npz")
+        os.makedirs(self.folder, exist_ok=True)  # another session may have ended, and removed it
         try:
             save_dataset([episode], path)
         except (KeyboardInterrupt, SystemExit):
@@ -63,13 +67,18 @@ class Recorder:
         names = sorted(name for name in os.listdir(self.folder) if name.endswith(".npz"))
         if names:
             episodes = self._earlier_episodes()
-            # Their numbers are those in the dataset: it may hold some already.
-            for name in names[max(0, len(episodes) - int(names[0][:-4])) :]:
-                episodes += load_dataset(os.path.join(self.folder, name))
+            there = list(episodes)
+            for name in names:
+                found = load_dataset(os.path.join(self.folder, name))
+                # Its number is that in the dataset: a session may have been killed in this step.
+                number = int(name[:-4])
+                if not (number < len(there) and same(found[0], there[number])):
+                    episodes += found
             save_dataset(episodes, self.path)
         for name in names:
             os.remove(os.path.join(self.folder, name))
-        os.rmdir(self.folder)
+        with contextlib.suppress(OSError):  # another session writes here, or was killed at it
+            os.rmdir(self.folder)
 
     def __enter__(self):
         os.makedirs(self.folder, exist_ok=True)
@@ -77,6 +86,10 @@ class Recorder:
 
     def __exit__(self, *error):
         self.join()
+
+def same(one, other):
+    """Are two episodes the same recording?"""
+    return np.array_equal(one.actions, other.actions)
 
 def kinds_of(observation):
     """{name: (shape of a step, dtype)}."""

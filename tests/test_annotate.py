@@ -160,8 +160,10 @@ def test_the_command(tmp_path, saved, monkeypatch, capsys):
          r"success: no label of 1 of 18 episodes \(0\).*a bool column success of meta/episodes"),
         (lambda D: D[:13], "task 'box': one episode, expected two or more"),
         (lambda D: [replace(D[0], prompt="fold my collar"), *D[1:]], r"unknown words \['my'\]"),
+        (lambda D: [replace(D[0], max_length=9), *D[1:]],
+         "max_length: an episode of 10 steps, expected at most its 9"),
     ],
-    ids=("no label", "one episode", "unknown word"),
+    ids=("no label", "one episode", "unknown word", "too long"),
 )  # fmt: skip
 def test_datasets_that_cannot_be_judged(tmp_path, capsys, change, match):
     save_dataset(change(dataset()), tmp_path / "D.npz")
@@ -169,6 +171,12 @@ def test_datasets_that_cannot_be_judged(tmp_path, capsys, change, match):
     said = capsys.readouterr().err
     assert re.search(match, said) and said.count("\n") == 1
     assert os.listdir(tmp_path) == ["D.npz"]
+
+def test_a_device_that_is_not_there(tmp_path, saved, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert run(saved, "--out", tmp_path / "out", *FEW, "--device", "cuda") == 2
+    said = capsys.readouterr().err
+    assert "--device: cuda is not available" in said and said.count("\n") == 1
 
 def test_nothing_is_overwritten(tmp_path, saved, capsys):
     (tmp_path / "out").mkdir()

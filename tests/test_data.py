@@ -89,6 +89,14 @@ def test_perceive_gives_keypoints_or_pictures():
     for name in ("left_wrist", "base"):
         assert seen[name].dtype == np.uint8 and np.array_equal(seen[name], pictures[name])
 
+def test_data_in_double_precision_are_read_in_single():
+    e = episode(5)
+    wide = {name: x.astype(np.float64) for name, x in e.observations.items()}
+    double = replace(e, observations=wide, actions=e.actions.astype(np.float64))
+    expected = stack_steps([e], TOYS, horizon=4)
+    for name, x in stack_steps([double], TOYS, horizon=4).items():
+        assert x.dtype == expected[name].dtype and torch.equal(x, expected[name]), name
+
 def test_steps_come_with_the_pictures_of_their_own_moment():
     data = [pictured(4, 0), pictured(3, 1)]
     steps = stack_steps(data, seen_by("right_wrist"))

@@ -6,7 +6,8 @@ import pytest
 
 import recap
 import sim_tasks
-from helpers import TINY_RUN
+from helpers import ROOT, TINY_RUN, options
+from lab import cli
 from lab.files import load_dataset, read_json, write_text
 from reproduce import __main__ as command
 from reproduce import cache, generalist
@@ -92,6 +93,16 @@ def test_the_generalist_learns_from_all_runs_and_stands_beside_their_last_stages
         return [{key: x for key, x in row.items() if key != "seconds"} for row in stages]
 
     assert without_times(again["stages"]) == without_times(metrics["stages"])
+
+def test_a_generalist_learns_from_runs_of_tasks_of_ones_own(tmp_path, monkeypatch, capsys):
+    """They are found by their file, and called by their name."""
+    monkeypatch.chdir(tmp_path)
+    own = os.path.join(ROOT, "examples", "own_task.py") + ":LID_AND_BALL"
+    tiny = TINY_RUN | SHIRT | dict(task=own, pretraining_tasks="", demonstrations=6)
+    sizes = [*options(tiny), "--out", "run"]
+    assert cli.main(recap.recap, recap.supervised, None, sizes) == 0
+    assert command.main(["generalist", "--runs", "run"]) == 0
+    assert "lid_and_ball  generalist" in capsys.readouterr().out
 
 def test_a_generalist_needs_finished_runs(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

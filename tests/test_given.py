@@ -213,6 +213,17 @@ def test_such_a_run_goes_on_where_it_was_interrupted(saved, tmp_path, capsys, mo
     line = capsys.readouterr().err.strip()
     assert "\n" not in line and "D.npz" in line
 
+def test_a_first_look_at_a_task_that_the_data_name(saved, tmp_path):
+    out = tmp_path / "out"
+    assert main("--quick", "--data", saved, "--task", NAME, *options(SIZES), "--out", out) == 0
+    assert json_of(out, "metrics.json")["task"] == NAME
+
+def test_who_does_not_know_the_task_of_the_data_measures_nothing(saved, tmp_path, monkeypatch):
+    """A process that is spawned, as on Windows, has only what it imports."""
+    monkeypatch.setattr("lab.workers.multiprocessing.get_start_method", lambda: "spawn")
+    monkeypatch.setattr("lab.aside.workers", None)
+    assert main("--data", saved, *options(SIZES), "--out", tmp_path / "out") == 0
+
 # ---------------------------------------------------------------- what cannot be
 
 def complaint(capsys, out, *arguments):

@@ -154,6 +154,13 @@ def test_the_label_of_an_episode_is_believed_first(tmp_path):
         write_table(table.append_column("success", column), path)
         assert [e.success for e in read_lerobot(tmp_path)] == [None, True]
 
+def test_a_label_that_is_no_truth_value_is_refused(tmp_path):
+    path = by_hand(tmp_path) / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    for column, shown in ((pa.array(["false", "true"]), "'false'"), (pa.array([2, 1]), "2")):
+        write_table(table.append_column("success", column), path)
+        assert_refused(tmp_path, f"success: {shown} of episode 0, expected true or false")
+
 def test_the_limit_is_the_longest_episode_of_the_task(tmp_path):
     write_table(
         pa.table({"task_index": [0, 1], "task": [TEXTS[0]] * 2}),
@@ -183,6 +190,18 @@ def test_an_image_beside_the_table(tmp_path):
         (folder / f"{i}.png").write_bytes(png(image))
     seen = np.concatenate([e.observations["top"] for e in read_lerobot(folder)])
     assert np.array_equal(seen, found["observation.images.top"])
+
+def test_a_text_is_no_observation(tmp_path, capsys):
+    """Some datasets have an instruction on every frame."""
+    feature = {"dtype": "string", "shape": [1], "names": None}
+    table = frames(numbers())
+    table = table.append_column("observation.language", pa.array(["peg"] * 8))
+    folder = by_hand(tmp_path, table=table)
+    info = json.loads((folder / "meta/info.json").read_text(encoding="utf-8"))
+    info["features"]["observation.language"] = feature
+    write_json(info, folder / "meta/info.json")
+    assert set(read_lerobot(folder)[0].observations) == {"state", "grid", "top"}
+    assert "language left out" in capsys.readouterr().err
 
 def test_only_some_cameras(tmp_path):
     folder = by_hand(tmp_path)

@@ -12,8 +12,10 @@ import torch
 
 import ranks
 from data import UserError
+import helpers
 from helpers import ROOT, TINY_RUN
-from lab.files import load, read_json
+from lab.files import load, read_json, save_dataset
+from test_given import SIZES, foreign
 
 needs_gloo = pytest.mark.skipif(
     not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
@@ -188,6 +190,21 @@ def test_two_ranks_of_two_machines_are_two_of_one(tmp_path):
         assert agent.returncode == 0, err
     for name in ("V_pre", "pi_pre", "V_1", "pi_1"):
         assert torch.equal(weights_of(outs[0], name), weights_of(outs[1], name)), name
+
+@pytest.mark.slow
+@needs_gloo
+def test_all_ranks_know_a_task_that_the_data_name(tmp_path):
+    """Its sizes, too, to the bit: networks of several ranks are one."""
+    outs = [tmp_path / "one", tmp_path / "two"]
+    save_dataset(foreign(12), tmp_path / "D.npz")
+    arguments = ["recap.py", "--data", str(tmp_path / "D.npz"), *helpers.options(SIZES), "--out"]
+    subprocess.run([sys.executable, *arguments, str(outs[0])], cwd=ROOT, check=True)
+    process = launch(2, *arguments, str(outs[1]), cwd=ROOT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    for name in ("V_pre", "pi_0"):
+        a, b = (weights_of(out, name) for out in outs)
+        assert (a - b).norm() < 1e-3 * a.norm(), name
 
 @pytest.mark.slow
 @needs_gloo

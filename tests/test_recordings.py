@@ -4,6 +4,7 @@ Time is simulated throughout.
 """
 import io
 import json
+import os
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,8 +23,9 @@ from hardware import SafeRobot
 from helpers import TINY_RUN, episode, options, toy_value
 from labels import label
 from lab import cli
-from lab.files import load_dataset, load_network, save_dataset, save_network
+from lab.files import SCRATCH, load_dataset, load_network, save_dataset, save_network
 from robots.__main__ import main, stand_still
+from robots.recorder import Recorder
 from robots.operators import Onlooker, Person, Referees
 from robots.simulated import SimRobot
 from sim_tasks import TASKS
@@ -202,6 +204,52 @@ def test_recordings_are_added_to_any_dataset_that_fits(tmp_path, commands):
     assert len(episodes) == 2 and commands
     assert_same(episodes[0], before)
 
+def left_behind(path, *episodes):
+    """What a session leaves that is killed."""
+    recorder = Recorder(path)
+    recorder.__enter__()
+    for e in episodes:
+        recorder.add(e)
+
+def lengths(path):
+    return [len(e) for e in load_dataset(path)]
+
+def test_what_a_killed_session_recorded_is_kept_whatever_became_of_the_file(tmp_path):
+    out = str(tmp_path / "mine.npz")
+    save_dataset([episode(3)], out)
+    left_behind(out, episode(9), episode(8))
+    # Meanwhile somebody puts others in front of what is there.
+    save_dataset([episode(4), episode(5), episode(6), *load_dataset(out)], out)
+    with Recorder(out):
+        pass
+    assert lengths(out) == [4, 5, 6, 3, 9, 8]
+    # Killed after it joined them, before it removed the files: they are there already.
+    left_behind(out, episode(7))
+    save_dataset([*load_dataset(out), episode(7)], out)
+    with Recorder(out):
+        pass
+    assert lengths(out) == [4, 5, 6, 3, 9, 8, 7]
+    assert os.listdir(tmp_path) == ["mine.npz"]
+
+def test_a_session_killed_while_it_wrote_locks_nobody_out(tmp_path):
+    out = str(tmp_path / "mine.npz")
+    left_behind(out, episode(3))
+    (tmp_path / "mine.npz.episodes" / f"{SCRATCH}x").mkdir()
+    for n in (4, 5):
+        with Recorder(out) as recorder:
+            recorder.add(episode(n))
+    assert lengths(out) == [3, 4, 5]
+
+def test_two_sessions_with_one_file_lose_nothing(tmp_path):
+    out = str(tmp_path / "mine.npz")
+    one, other = Recorder(out).__enter__(), Recorder(out).__enter__()
+    one.add(episode(3))
+    other.add(episode(4))
+    one.__exit__()
+    other.add(episode(5))
+    other.__exit__()
+    assert sorted(lengths(out)) == [3, 4, 5]
+
 def text(path):
     path.write_text("a diary\nof two lines\n", encoding="utf-8")
 
@@ -242,6 +290,11 @@ def test_recordings_are_not_added_to_anything_else(name, tmp_path, commands, cap
     assert str(out) in line and all(word in line for word in words), line
     assert out.read_bytes() == before
     assert commands == []
+
+def test_a_dataset_is_called_one(commands, tmp_path, capsys):
+    """Whoever reads it goes by its name."""
+    assert main([*COLLAR, "--out", str(tmp_path / "mine")]) == 2
+    assert "mine, expected a name that ends in .npz" in capsys.readouterr().err and not commands
 
 def test_an_iteration_is_not_negative(commands, capsys):
     assert main([*COLLAR, "--iteration", "-1"]) == 2

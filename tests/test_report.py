@@ -16,8 +16,8 @@ from data import UserError
 from helpers import TINY_RUN, episode, options
 from lab import cli, report
 from lab.compare import compare
-from lab.files import load_dataset, load_network, read_json
-from labels import advantages, episode_returns, label
+from lab.files import load_dataset, load_network, read_json, write_text
+from labels import advantages, episode_returns, label, step_advantages
 from settings import Settings
 from sim_tasks.render import LEFT, TOP, VIEW, Sketch
 from value import predict_values
@@ -57,6 +57,16 @@ def test_the_episodes_of_the_report_are_labelled_as_the_policy_learned_them(tiny
         assert len(shown["frames"]) == len(e) + 1  # with o_T
         kinds.add(shown["kind"])
     assert kinds == {report.kind_of(e) for e in D[1]}
+
+def test_where_returns_are_clipped_the_report_shows_what_was_trained_on(tiny, tmp_path):
+    out = copy_of(tiny, tmp_path)
+    s = Settings(**(TINY_RUN | {"clip_returns": True}))
+    D = load_dataset(os.path.join(out, "D_1.npz"))
+    V = predict_values(load_network(os.path.join(out, "V_1.npz")), D)
+    write_text(os.path.join(out, "labels_1.json"), json.dumps({"epsilon": 0.0}))
+    shown = report.Report(s, out).described(D, range(len(D)), 1)["episodes"]
+    for x, A in zip(shown, step_advantages(V, D, s, 1)):
+        np.testing.assert_allclose(x["A"], A, atol=6e-4)
 
 def test_the_report_holds_what_the_run_measured_and_needs_nothing_else(tiny):
     out, metrics = tiny
@@ -150,6 +160,12 @@ def test_what_has_no_sketch_is_shown_by_pictures_cameras_or_keypoints():
     shown = report.seen(Plain(), e)
     assert shown["every"] == 3 and len(shown["pictures"]) == 44  # 130 / 3
     assert base64.b64decode(shown["pictures"][0])[:2] == b"\xff\xd8"  # a JPEG
+    # Cameras of other heights, and one without colours.
+    seen = {"low": np.full((4, 6, 3), 7, np.uint8), "high": np.full((6, 5, 1), 9, np.uint8)}
+    picture = report.picture_of(Plain(), seen)
+    assert picture.shape == (6, 11, 3)
+    assert (picture[:4, :6] == 7).all() and (picture[4:, :6] == 0).all()
+    assert (picture[:, 6:] == 9).all()
 
 def test_a_sketch_has_the_scene_where_it_is():
     """Discs of the bases and handles, by hand; a table's edge beyond the picture."""

@@ -66,6 +66,18 @@ def test_results_of_other_seeds_are_replaced_only_if_asked(tmp_path, monkeypatch
         ran.clear()
 
 
+def test_results_are_not_replaced_part_by_part_either(tmp_path, monkeypatch, capsys):
+    """--only, of all the parts that a file holds."""
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    monkeypatch.setitem(command.FIGURES, "fig9", noting(ran, "fig9"))
+    Options((31, 32), 1, False).keep("fig9", {"box": 1, "fold_shirt": 2})
+    only = ["fig9", "--only", "box", "fold_shirt", "--seeds", "31"]
+    assert command.main(only) == 2
+    assert "fig9.json is of (31, 32)" in capsys.readouterr().err and not ran
+    assert command.main([*only, "--replace"]) == 0 and ran
+
+
 def test_claims_of_a_folder_without_results_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert command.main(["claims"]) == 2

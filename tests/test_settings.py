@@ -46,6 +46,7 @@ WORDS = "evaluation_metadata"
         (dict(web=math.nan), "web: nan"),
         (dict(web=5.0), "web: 5.0"),
         (dict(value_clock=True, web=0.5), "value_clock: True, expected no --web"),
+        (dict(size="small", horizon=4), "horizon: 4, expected at least the 8 coefficients"),
         (dict(batch=10**7), "batch: 10000000, expected an integer <= 1,000,000"),
         (dict(demonstrations=10**9), "demonstrations: 1000000000, expected an integer <="),
         (dict(draws=1001), "draws: 1001, expected an integer <= 1,000"),

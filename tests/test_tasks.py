@@ -1,5 +1,6 @@
 """A task of one's own: copies of its scene, its operators and coach, and what is refused."""
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 import sim_tasks
 from collection import demonstrate
-from data import WORDS, interface_of
+from data import WORDS, UserError, interface_of
 from helpers import ROOT, options, run_program
 from settings import Settings
 from sim_tasks import scene as scenes
@@ -654,3 +655,15 @@ def test_a_task_of_ones_own_is_not_called_like_a_toy(tmp_path):
 def test_no_toy_is_in_the_pre_training_of_a_task_of_ones_own():
     with pytest.raises(ValueError, match="pretraining_tasks"):
         Settings(task=f"{OWN_TASK}:LID_AND_BALL", pretraining_tasks="fold_shirt")
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(vision=True), "cameras: no 'base' in an observation of 'lid_and_ball'"),
+        (dict(bodies=True), "bodies: True, expected none of another task than the toys"),
+    ],
+)
+def test_what_only_toys_have_is_not_promised_to_a_task_of_ones_own(change, message):
+    """Nobody renders its pictures, and it has one body."""
+    with pytest.raises(UserError, match=re.escape(message)):
+        Settings(task=f"{OWN_TASK}:LID_AND_BALL", **change)
