@@ -13,6 +13,7 @@ from recap import train_policy, train_value
 from reproduce import plots
 from reproduce.ablations import settings_of_rows
 from reproduce.cache import data_of, folder_of, make_runs, network_of, sized
+from reproduce.stages import pace_of_positives
 from reproduce.statistics import ratio, ratio_text, row_of, rows_of, spread, table
 from settings import Settings
 from training import optimise
@@ -128,6 +129,8 @@ def critics(run):
     D = data_of(run.out, 1)
     V = network_of(run.out, "V_1")
     pi_pre = network_of(run.out, "pi_pre")
+    I = label(predict_values(V, D), D, s, iteration=1)
+    run.json("pace_1", lambda: pace_of_positives(D, I, s.interface.relative))
     for name, tau in CRITICS.items():
         how = (train_critic, tau)
         if tau is None:
@@ -136,12 +139,14 @@ def critics(run):
         value = run.keep(f"critic_{name}", make, copy.deepcopy(V), D, s, last)
         I = label(predict_values(value, D), D, s, iteration=1)
         run.json(f"labels_critic_{name}", lambda: count_labels(value, I, D, s, 1))
+        run.json(f"pace_critic_{name}", lambda: pace_of_positives(D, I, s.interface.relative))
         start = copy.deepcopy(pi_pre)
         pi = run.keep(f"critic_pi_{name}", train_policy, start, D, I, s, s.policy_steps)
         for beta in (1.0, s.beta):
             run.evaluate(f"critic_{name}", pi, beta)
 
 QUALITY = ("positive_given_good", "positive_given_bad")  # of `lab.checks.count_labels`
+CRITIC_QUALITY = (*QUALITY, "positive_fraction_failures")
 
 def critic(o):
     """Does an off-policy critic make better labels than Monte Carlo, and these a better policy?"""
@@ -150,18 +155,21 @@ def critic(o):
     folders = make_runs(group, o.jobs, critics)
     s = group[0]
     rows = rows_of(folders, [("offline_rl_sft", 1.0), ("recap_1", 1.0), ("recap_1", s.beta)])
-    files = {"recap_1": "labels_1"}
+    ends = {"recap_1": "1"}  # of the names of files
     for name in CRITICS:
-        files[f"critic_{name}"] = f"labels_critic_{name}"
+        ends[f"critic_{name}"] = f"critic_{name}"
         rows |= rows_of(folders, [(f"critic_{name}", 1.0), (f"critic_{name}", s.beta)])
     quality = {}
-    for name, file in files.items():
-        found = [read_json(folder, f"{file}.json") for folder in folders]
-        quality[name] = {key: spread([x[key] for x in found]) for key in QUALITY}
+    for name, end in ends.items():
+        found = [read_json(folder, f"labels_{end}.json") for folder in folders]
+        quality[name] = {key: spread([x[key] for x in found]) for key in CRITIC_QUALITY}
+        paces = [read_json(folder, f"pace_{end}.json") for folder in folders]
+        quality[name]["pace of positive steps"] = spread(paces)
     print(f"critic: {o.header(s.evaluation_episodes)}")
     print(table(rows, base="recap_1 β=1"))
     for name, x in quality.items():
-        good, bad = (x[key]["mean"] for key in QUALITY)
-        print(f"{name:<14} positive: {good:.0%} of steps that look good, {bad:.0%} of bad ones")
+        good, bad, failed, pace = (share["mean"] for share in x.values())
+        print(f"{name:<14} positive: {good:.0%} of steps that look good, {bad:.0%} of bad ones,")
+        print(f"{'':<14} {failed:.0%} of failures; they move the joints × {pace:.2f} of any step")
     about = "an off-policy critic in the place of returns"
     o.keep("ablation_critic", {"about": about, "policy": rows, "labels": quality})
