@@ -49,7 +49,8 @@ CLAIMS = {
         rules.hard_tasks_double, "mixed",
         "FoldDiverse starts from 20 % success and can gain a multiple. Espresso starts from 64 %, "
         "where × 2 takes speed, too. What guidance adds in speed there it loses in failures. More "
-        "steps help SFT, too: of SFT in as many RECAP is well below × 2 (`ablation espresso`).",
+        "steps help SFT, too: of SFT in as many RECAP is well below × 2 (`ablation espresso`). The "
+        "paper's espresso has one iteration; C10 has our first.",
         needs=("fold_diverse", "espresso"),
         again=True,
     ),
