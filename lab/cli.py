@@ -110,7 +110,7 @@ def check_device(device):
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not available[device]:
+    if not available.get(device, False):
         names = ", ".join(name for name, ok in available.items() if ok)
         message = f"{device} is not available on this machine, expected one of {names}"
         raise UserError(f"--device: {message}")
