@@ -113,6 +113,21 @@ def test_positives_in_half_of_the_draws_of_folddiverse():
         expected.append(cells)
     check("Again, on seeds 41 to 45", expected)
 
+def test_positives_shown_more_often():
+    kept = result("ablation_balance")["policy"]
+    default, *_ = variants = dict.fromkeys(name.split(" | ")[0] for name in kept)
+    expected = []
+    for variant in variants:
+        cells = [variant.replace(" x ", " × ")]
+        for beta in (1, 2):
+            name, base = (f"{x} | recap_1 β={beta}" for x in (variant, default))
+            cells.append(both(kept[name]))
+            cells.append("" if name == base else bracket(gain(kept, name, base)))
+        expected.append(cells)
+    check("Positives shown more often", expected)
+    names = ["half of the draws | recap_1 β=1", "as in the data | recap_1 β=1"]
+    assert f"is left, {ratio_text(fewer_failures(kept, *names))}" in in_a_line(PAGE)
+
 def test_steps_on_espresso():
     policy = result("ablation_espresso")["policy"]
     short = f"3500 steps | {SFT}"
@@ -493,6 +508,10 @@ def sentences():
     names = [f"FoldDiverse, {x} | recap_2 β=1" for x in ("half of the draws", "as in the data")]
     assert fewer_failures(half, *names)["ratio"] == pytest.approx(0.5, abs=0.03)
     yield "it halves FoldDiverse's failures"
+    draws = result("ablation_balance")["policy"]
+    names = [f"{x} | recap_1 β=1" for x in ("half of the draws", "as in the data")]
+    less = ratio_text(fewer_failures(draws, *names))
+    yield f"such draws leave {less} of the failures at β = 1"
     yield f"{ratio_text(gain(fig9['box'], 'recap_2 β=1', 'recap_1 β=1'))} on Box (fig9)"
     yield f"{ratio_text(gain(collar, 'recap_2 β=1', 'recap_1 β=1'))} on FoldCollar (fig12)"
     second = gain(fig7["fold_shirt"], "recap_2 β=1", "recap_1 β=1")
