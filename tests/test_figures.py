@@ -521,9 +521,9 @@ def sentences():
     many = "FoldShirt, 200 a round"
     yield f"four rounds climb at β = 1, to {over_the_first(many, 'β=1')} of the first"
     yield f"on FoldDiverse to {over_the_first('FoldDiverse, 50 a round', 'β=1')}"
-    yield f"Guided they do not, {over_the_first(many, 'guided')} (ablation climb)"
+    yield f"Guided, FoldShirt does not, {over_the_first(many, 'guided')} (ablation climb)"
     yield f"makes them say it: {of_critics('pace')} % farther"
-    yield f"RECAP is {of_critics('β=1')} as fast, guided {of_critics('β=2')} (ablation critic)"
+    yield f"RECAP is {of_critics('β=1')} as fast, guided {of_critics('β=2')} (ablation critic;"
     for k, words in ((1, "In the first round a positive step moves the joints {} % farther"),
                      (2, "in the second {} (checks")):  # fmt: skip
         pace = []
