@@ -8,6 +8,7 @@ import json
 import pytest
 
 from pages import ROOT, in_a_line, read, rows
+from reproduce.extraction import AT_OTHER_RATES, RATES, at_rate
 from reproduce.headline import POSITIVES
 from reproduce.statistics import (
     SFT,
@@ -125,6 +126,14 @@ def test_positives_shown_more_often():
             cells.append("" if name == base else bracket(gain(kept, name, base)))
         expected.append(cells)
     check("Positives shown more often", expected)
+    rivals = result("ablation_rate")["policy"]
+    rivals["guided"] = kept["half of the draws | recap_1 β=2"]
+    faster = ratio_text(gain(rivals, "guided", "positives only"))
+    assert f"{faster} of the throughput of the positives alone" in in_a_line(PAGE)
+    faster = ratio_text(gain(rivals, "guided", "AWR T=0.2 mean"))
+    worse = ratio_text(fewer_failures(rivals, "guided", "positives only"))
+    text = f"{faster} of AWR's (`ablation rate`), with {worse} of the positives' failures"
+    assert text in in_a_line(PAGE)
     names = ["half of the draws | recap_1 β=1", "as in the data | recap_1 β=1"]
     assert f"is left, {ratio_text(fewer_failures(kept, *names))}" in in_a_line(PAGE)
 
@@ -148,6 +157,17 @@ def test_fig_11():
     for (title, *cells), name in zip(found, others, strict=True):
         expected = [gain(stages, last_row(stages, guided), name) for guided in (False, True)]
         assert cells == [bracket(x) for x in expected], (title, name)
+
+def test_other_learning_rates():
+    kept = result("ablation_rate")["policy"]
+    expected = []
+    for name in AT_OTHER_RATES:
+        cells = [name, both(kept[name])]
+        for share in RATES:
+            x = kept[at_rate(name, share)]
+            cells += [both(x), bracket(gain(kept, at_rate(name, share), name))]
+        expected.append(cells)
+    check("Other learning rates", expected)
 
 def test_positives_of_fold_collar():
     policy = result("ablation_positive_collar")["policy"]
