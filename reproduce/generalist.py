@@ -40,8 +40,8 @@ def make_generalist(folders):
         for x in metrics:
             task = x["task"]
             last[task] = x["stages"][-1]
-            theirs = Settings(**x["settings"])  # which find a task of one's own by its file
-            run.evaluate(f"generalist_{task}", pi, s.beta_for(task), task=theirs.task)
+            file = x["settings"]["task"]  # of a task of one's own; a toy has its name there
+            run.evaluate(f"generalist_{task}", pi, s.beta_for(task), task=file)
         run.write_metrics(specialists=last)
     return folder
 

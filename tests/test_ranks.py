@@ -194,7 +194,7 @@ def test_two_ranks_of_two_machines_are_two_of_one(tmp_path):
 @pytest.mark.slow
 @needs_gloo
 def test_all_ranks_know_a_task_that_the_data_name(tmp_path):
-    """Its sizes, too, to the bit: networks of several ranks are one."""
+    """And its sizes: networks of several ranks are one."""
     outs = [tmp_path / "one", tmp_path / "two"]
     save_dataset(foreign(12), tmp_path / "D.npz")
     arguments = ["recap.py", "--data", str(tmp_path / "D.npz"), *helpers.options(SIZES), "--out"]
