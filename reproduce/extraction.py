@@ -156,10 +156,10 @@ def draw_methods(o, rows):
 
 # ---------------------------------------------------------------- when the order of Fig. 11 holds
 
-# AWR at what is best in Fig. 11, from the mean and from the quantile, and at another T; PPO within
-# 4 % of its best with a penalty, and at its best, which has none.
+# AWR at what is best in Fig. 11, from the mean and from the quantile; PPO within 4 % of its best
+# with a penalty, and at its best, which has none.
 MAPPED = (
-    "filtered imitation", "positives only", "AWR T=0.2 mean", "AWR T=0.3 q95", "AWR T=1 q95",
+    "filtered imitation", "positives only", "AWR T=0.2 mean", "AWR T=0.3 q95",
     "PPO ε=10000 rate×0.03", "PPO ε=inf rate×0.03",
 )  # fmt: skip
 # One thing at a time changed from the base point, the worst data last.  After 20 steps of SFT, in
