@@ -251,24 +251,31 @@ def range_of(numbers):
     return f"{min(numbers):.2f} to {max(numbers):.2f}"
 
 def moderate_guidance(cfg):
-    """C9."""
+    """C9.  Where a task was not measured at β = 1.5 or 5, it has no condition of it."""
     figures = {}
     met = {}
     gains = []
     far = []
     for task, rows in cfg.items():
-        at = {float(name.split("β=")[1]): name for name in rows}
-        x = gain(rows, at[1.5], at[1.0])
-        outside = {beta: rows[at[beta]]["outside"]["mean"] for beta in (1.0, 1.5, 5.0)}
-        shares = ", ".join(f"{100 * y:.1f} % at {beta:g}" for beta, y in outside.items())
-        figures[task] = f"β = 1.5 over 1 {ratio_text(x)}, outside the data's 99 %: {shares}"
-        met[f"{task_name(task)}, β = 1.5"] = interval_above(x, 1)
-        met[f"{task_name(task)}, β = 5"] = outside[5.0] > 2 * outside[1.0]
-        gains.append(x)
-        far.append(100 * outside[5.0])
-    short = f"β = 1.5 brings {lowest_to_highest(gains)}; at β = 5, {min(far):.0f} to "
-    short += f"{max(far):.0f} % of the numbers lie outside the data's 99 %."
-    return Finding(short, per_task(figures), met)
+        stage = last_row(rows).split(" ")[0]
+        names = [name for name in rows if name.startswith(stage)]
+        at = {float(name.split("β=")[1]): name for name in names}
+        if 1.5 in at:
+            x = gain(rows, at[1.5], at[1.0])
+            figures[task] = f"β = 1.5 over 1 {ratio_text(x)}"
+            met[f"{task_name(task)}, β = 1.5"] = interval_above(x, 1)
+            gains.append(x)
+        if 5.0 in at:
+            outside = {beta: rows[at[beta]]["outside"]["mean"] for beta in (1.0, 1.5, 5.0)}
+            shares = ", ".join(f"{100 * y:.1f} % at {beta:g}" for beta, y in outside.items())
+            figures[task] += f", outside the data's 99 %: {shares}"
+            met[f"{task_name(task)}, β = 5"] = outside[5.0] > 2 * outside[1.0]
+            far.append(100 * outside[5.0])
+    short = f"β = 1.5 brings {lowest_to_highest(gains)}"
+    if far:
+        short += f"; at β = 5, {min(far):.0f} to {max(far):.0f} % of the numbers lie outside the "
+        short += "data's 99 %"
+    return Finding(f"{short}.", per_task(figures), met)
 
 def corrections(ablation_corrections):
     """C11."""

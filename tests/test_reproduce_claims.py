@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers import ROOT
-from reproduce import claims, statistics
+from reproduce import claims, rules, statistics
 from reproduce.statistics import SFT, failures, ratio, spread
 
 
@@ -259,6 +259,24 @@ def test_the_verdict_on_awr_and_ppo_has_five_conditions(monkeypatch):
     # A sweep that is not over.
     monkeypatch.setitem(claims.CLAIMS, "C6", replace(without, needs=("AWR T=1", "AWR T=0.1")))
     assert verdict(fig11(), "C6") == "not measured"
+
+
+def test_guidance_is_judged_at_the_betas_that_were_measured():
+    """C9: all of App. E has two conditions a task, seeds asked again at β = 1.5 alone have one."""
+    plain = {SFT: row([0.5] * 3, [50, 51, 52]), "recap_1 β=1": row([0.9] * 3, [10, 10, 10])}
+    plain["recap_2 β=1"] = row([0.9] * 3, [100, 101, 102])
+    at_2 = plain | {"recap_2 β=2": row([0.9] * 3, [150, 151, 152])}
+    at_1_5 = plain | {"recap_2 β=1.5": row([0.9] * 3, [110, 111.1, 112.2])}
+    swept = at_1_5 | {"recap_2 β=5": row([0.1] * 3, [20, 21, 22])}
+    shares = {"recap_2 β=1": 0.01, "recap_2 β=1.5": 0.015, "recap_2 β=5": 0.019}
+    swept = {name: x | {"outside": {"mean": shares.get(name)}} for name, x in swept.items()}
+    found = rules.moderate_guidance({"fold_shirt": at_2, "box": at_1_5, "espresso": swept})
+    assert found.met == {
+        "Box, β = 1.5": True, "Espresso, β = 1.5": True, "Espresso, β = 5": False,
+    }  # fmt: skip
+    assert found.short.startswith("β = 1.5 brings × 1.10 to × 1.10; at β = 5, 2 to 2 %")
+    found = rules.moderate_guidance({"fold_shirt": at_2, "box": at_1_5})
+    assert found.short == "β = 1.5 brings × 1.10 to × 1.10."
 
 
 def test_a_rule_is_asked_again_on_other_seeds():
