@@ -205,6 +205,18 @@ def test_the_map():
     assert f"{said}, by × {span(faster.values())}" in page
     said = f"At {words[len(failing)]} of the {words[len(points)]} points guided RECAP fails"
     assert said in page
+    free = "PPO ε=inf rate×0.03"
+    above = {"AWR": [], "recap_1 β=1": []}
+    for x in points.values():
+        for kind, found in above.items():
+            found.append(interval_above(gain(x["rows"], free, best_of(x["rows"], kind)), 1))
+    success = {}
+    for name in (free, "positives only"):
+        means = [x["rows"][name]["success"]["mean"] for x in points.values()]
+        success[name] = span(means, 0, 100)
+    said = f"significantly at {words[sum(above['AWR'])]}, with {success[free]} % success"
+    assert f"{said}, where positives only has {success['positives only']}." in page
+    assert f"RECAP's at β = 1, too, at {words[sum(above['recap_1 β=1'])]} points" in page
 
 def test_other_learning_rates():
     kept = result("ablation_rate")["policy"]
