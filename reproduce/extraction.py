@@ -238,7 +238,8 @@ def draw_map(o, result):
     """Who wins, where: at every point RECAP, imitation and the best PPO beside the best AWR."""
     guided = guided_row(o)
     drawn = {}
-    for x in result.values():
+    for point in [point for point in POINTS if point in result]:
+        x = result[point]
         rows = x["rows"]
         awr = best_of(rows, "AWR")
         shown = (guided, "recap_1 β=1", "positives only", "filtered imitation")

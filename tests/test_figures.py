@@ -164,6 +164,8 @@ APART = {
     "20 steps of SFT, none of 600 corrected": "51 % failed, none corrected",
 }
 
+WORDS = dict(enumerate("two three four five six seven eight nine ten".split(), 2))
+
 def over_awr(rows):
     """Guided RECAP, RECAP at β = 1 and the positives alone over the best AWR of one point."""
     awr = best_of(rows, "AWR")
@@ -199,12 +201,16 @@ def test_the_map():
     expected.append(["the other points"] + [span(column) for column in zip(*together)])
     check("Map: when does which order hold?", expected)
     faster, failing = faster_and_failing(points)
-    words = dict(enumerate("two three four five six seven eight nine ten".split(), 2))
     page = in_a_line(PAGE)
-    said = f"At {words[len(faster)]} points guided RECAP is faster than positives only"
+    said = f"At {WORDS[len(faster)]} points guided RECAP is faster than positives only"
     assert f"{said}, by × {span(faster.values())}" in page
-    said = f"At {words[len(failing)]} of the {words[len(points)]} points guided RECAP fails"
+    said = f"At {WORDS[len(failing)]} of the {WORDS[len(points)]} points guided RECAP fails"
     assert said in page
+    rows_of_most = points["14000 gradient steps"]["rows"]
+    guided, plain, _ = over_awr(rows_of_most)
+    alone = gain(rows_of_most, "recap_1 β=2", "positives only")
+    said = f"it is at {ratio_text(plain)} of the best AWR, guided at {ratio_text(guided)}"
+    assert f"{said}, and at {ratio_text(alone)} of positives only" in page
     free = "PPO ε=inf rate×0.03"
     above = {"AWR": [], "recap_1 β=1": []}
     for x in points.values():
@@ -214,9 +220,9 @@ def test_the_map():
     for name in (free, "positives only"):
         means = [x["rows"][name]["success"]["mean"] for x in points.values()]
         success[name] = span(means, 0, 100)
-    said = f"significantly at {words[sum(above['AWR'])]}, with {success[free]} % success"
+    said = f"significantly at {WORDS[sum(above['AWR'])]}, with {success[free]} % success"
     assert f"{said}, where positives only has {success['positives only']}." in page
-    assert f"RECAP's at β = 1, too, at {words[sum(above['recap_1 β=1'])]} points" in page
+    assert f"RECAP's at β = 1, too, at {WORDS[sum(above['recap_1 β=1'])]} points" in page
 
 def test_other_learning_rates():
     kept = result("ablation_rate")["policy"]
@@ -646,6 +652,11 @@ def sentences():
     awr = best_of(fig11, "AWR")
     yield f"At β = 1 it is at {ratio_text(gain(fig11, last_row(fig11), awr))} of the best AWR"
     yield f"guided at {ratio_text(gain(fig11, last_row(fig11, guided=True), awr))}"
+    guided, plain, _ = over_awr(result("map")["14000 gradient steps"]["rows"])
+    grown = f"the lead grows, to {ratio_text(plain)}, guided to {ratio_text(guided)} (map)"
+    yield f"In four times the steps {grown}"
+    points = result("map")
+    yield f"safer at {WORDS[len(faster_and_failing(points)[1])]} of {WORDS[len(points)]} points"
     sft = [gain(x, SFT, "supervised_sft β=1")["ratio"] for x in fig7.values()]
     yield f"is at × {min(sft):.2f} to × {max(sft):.2f} of supervised pre-training"
     yield f"SFT after offline RL is at {of_few(result('ablation_handover'))}, and no interval"
