@@ -238,8 +238,9 @@ def draw_map(o, result):
     """Who wins, where: at every point RECAP, imitation and the best PPO beside the best AWR."""
     guided = guided_row(o)
     drawn = {}
-    for point in [point for point in POINTS if point in result]:
-        x = result[point]
+    # With --only, what was measured later lies last in the file.
+    in_order = [result[point] for point in POINTS if point in result]
+    for x in in_order:
         rows = x["rows"]
         awr = best_of(rows, "AWR")
         shown = (guided, "recap_1 β=1", "positives only", "filtered imitation")

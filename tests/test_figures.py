@@ -652,10 +652,10 @@ def sentences():
     awr = best_of(fig11, "AWR")
     yield f"At β = 1 it is at {ratio_text(gain(fig11, last_row(fig11), awr))} of the best AWR"
     yield f"guided at {ratio_text(gain(fig11, last_row(fig11, guided=True), awr))}"
-    guided, plain, _ = over_awr(result("map")["14000 gradient steps"]["rows"])
+    points = result("map")
+    guided, plain, _ = over_awr(points["14000 gradient steps"]["rows"])
     grown = f"the lead grows, to {ratio_text(plain)}, guided to {ratio_text(guided)} (map)"
     yield f"In four times the steps {grown}"
-    points = result("map")
     yield f"safer at {WORDS[len(faster_and_failing(points)[1])]} of {WORDS[len(points)]} points"
     sft = [gain(x, SFT, "supervised_sft β=1")["ratio"] for x in fig7.values()]
     yield f"is at × {min(sft):.2f} to × {max(sft):.2f} of supervised pre-training"
