@@ -93,7 +93,8 @@ with joined():
         except UserError as error:
             assert str(error) == f"seed {seed}"
     assert agree(lambda: f"said by {rank()}") == "said by 0"
-    print(f"rank {rank()} of {size()} is done")
+    # One write, end of line included: the ranks share a pipe.
+    print(f"rank {rank()} of {size()} is done\\n", end="", flush=True)
 '''
 
 @pytest.mark.slow
@@ -102,7 +103,9 @@ def test_what_ranks_do_together(tmp_path):
     """Means over ranks; episodes in the order of their seeds; an error of one is that of all."""
     status, out, err = run_ranks(3, TOGETHER, tmp_path, timeout=300)
     assert status == 0, err
-    assert sorted(out.split("\n"))[-3:] == [f"rank {i} of 3 is done" for i in range(3)]
+    # Some versions of gloo print lines of their own there.
+    said = [line for line in out.splitlines() if line.startswith("rank ")]
+    assert sorted(said) == [f"rank {i} of 3 is done" for i in range(3)]
 
 LOST = '''
 import os, signal, time
