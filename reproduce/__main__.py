@@ -16,9 +16,11 @@
     python -m reproduce aloha          RECAP and imitation in MuJoCo (requirements-aloha.txt)
     python -m reproduce ablation NAME  one knob (python -m reproduce ablation: their names)
     python -m reproduce ablations      all of them
+    python -m reproduce WHAT --again   once more on seeds 41 to 45, of what the claims are judged by
     python -m reproduce generalist --runs RUN ...    of finished runs, one per task
 
 Numbers go to results/*.json, pictures to docs/images/*.png.  --quick: smaller, into runs/quick.
+--again: numbers into results/again, no pictures; of Fig. 11 the rivals that the sweeps chose.
 
 Every run is kept under runs/cache by its settings, so what was interrupted goes on where it was.
 Stages that two runs have in common (pre-training, SFT, the first collection) are made once.
@@ -44,7 +46,7 @@ from reproduce.ablations import ABLATIONS, ablation, web
 from reproduce.aloha import aloha
 from reproduce.beyond import critic, online
 from reproduce.cache import dismiss, serve
-from reproduce.claims import write_claims
+from reproduce.claims import CLAIMS, write_claims
 from reproduce.conditions import climb, clock, handover
 from reproduce.counts import counts
 from reproduce.extraction import METHODS, POINTS, fig11, map_of_methods, rate, start
@@ -99,6 +101,8 @@ def parser():
     )
     parser.add_argument("--jobs", type=integer(1), default=2, help="processes (default: 2)")
     parser.add_argument("--quick", action="store_true", help="to see that all runs; no results")
+    new = " ".join(str(seed) for seed in NEW_SEEDS)
+    parser.add_argument("--again", action="store_true", help=f"on seeds {new}, into results/again")
     with_tasks = [name for name in PARTS_OF if name not in ("fig11", "map")]
     parser.add_argument(
         "--only", nargs="+", choices=[*ALL_TASKS, *POINTS, *METHODS], metavar="PART",
@@ -131,6 +135,8 @@ def chosen(args):
         runs = " ".join(args.runs)
         raise UsageError(f"--runs: {runs}, expected with generalist alone, without other options")
     names = list(known) if asked == "all" else [asked]
+    if args.again:
+        names = again(names)
     if args.only:
         names = [name for name in names if set(args.only) & set(PARTS_OF.get(name, ()))]
     if not names:
@@ -139,10 +145,21 @@ def chosen(args):
         raise UsageError(f"--only: {' '.join(args.only)}, {expected}")
     return known, names
 
+def again(names):
+    """Those of `names` that a claim is judged by.  UsageError without any."""
+    judging = {claim.command.split()[-1] for claim in CLAIMS.values()}
+    found = [name for name in names if name in judging]
+    if not found:
+        expected = f"expected one of {', '.join(sorted(judging))}"
+        raise UsageError(f"--again: {' '.join(names)}, {expected}")
+    return found
+
 def options_of(args, name):
     """The command line for one figure."""
-    seeds = tuple(args.seeds or (NEW_SEEDS if name == "headline" else SEEDS))
-    return Options(seeds, args.jobs, args.quick, args.only, args.runs, args.replace)
+    new = args.again or name == "headline"
+    seeds = tuple(args.seeds or (NEW_SEEDS if new else SEEDS))
+    more = {"only": args.only, "runs": args.runs, "replace": args.replace, "again": args.again}
+    return Options(seeds, args.jobs, args.quick, **more)
 
 def main(argv=None):
     def work():

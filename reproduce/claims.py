@@ -6,13 +6,14 @@ results that are there.
 """
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.files import write_text
 from reproduce import rules
-from reproduce.extraction import METHODS
+from reproduce.extraction import CHOSEN, METHODS
 from reproduce.options import ALL_TASKS, RESULTS, UsageError
 from reproduce.stages import FIG7_TASKS
+from reproduce.statistics import together
 
 def grade(n_met, n):
     """One of five: all, more than two thirds, from one third on, some, none of the conditions."""
@@ -38,7 +39,8 @@ class Claim:
     more: str = ""  # more of the paper's words
     needs: tuple = ()  # parts of the result without which it is not judged
     changed: str = ""  # in the rule, or in a default, after results of these seeds were seen
-    again: bool = False  # is the rule asked once more, of results/headline.json, on its seeds?
+    needs_again: tuple = ()  # the same with --again, where it needs fewer
+    again: bool = False  # without results/again, is the rule asked of results/headline.json?
 
 
 CLAIMS = {
@@ -125,6 +127,7 @@ CLAIMS = {
         more="AWR and PPO “struggle to improve over” offline RL + SFT; AWR has “a reasonable "
         "success rate” but is “much slower”; PPO needs “a small trust-region constraint”",
         needs=METHODS,
+        needs_again=CHOSEN,
     ),
     "C7": Claim(
         "a failure mode is removed: “a policy that succeeds 97% of the time”",
@@ -196,7 +199,7 @@ Every claim is a list of conditions, and its grade says how many are met: *repro
 *mostly* more than two thirds, *mixed* one third to two thirds, *mostly not* fewer, *not* none.
 Ratios are of throughput to offline RL + SFT at β = 1, unless the row says otherwise.
 A threshold is put to the mean over seeds, where the rule does not name an interval.
-*Again*: the same rule on seeds that nobody had looked at (`python -m reproduce headline`).
+*Again*: the same rule on five seeds that nobody had looked at (`--again`, or `headline`).
 † The rule or a default was changed after these seeds had been seen, and the grade rose.
 The details of each claim are folded below the table.
 
@@ -204,26 +207,34 @@ The details of each claim are folded below the table.
 |---|---|---|---|---|
 """
 
-def judged(claim, result):
+def judged(claim, result, needs=None):
     """(finding or None, grade in words) of one claim.
 
-    result: {"seeds", "rows"} or None.  Fewer than three seeds are not judged.
+    result: {"seeds", "rows"} or None.  needs: parts of it, if others than the claim's.
+    Fewer than three seeds are not judged.
     """
-    if result is None or not set(claim.needs) <= set(result["rows"]):
+    needs = needs or claim.needs
+    if result is None or not set(needs) <= set(result["rows"]):
         return None, "not measured"
     finding = claim.rule(result["rows"])
     if len(result["seeds"]) < 3:
         return finding, "too few seeds"
     return finding, grade(sum(finding.met.values()), len(finding.met))
 
-def asked_again(claim, headline):
-    """`judged` on the tasks that the claim needs of results/headline.json, if it is asked again."""
-    if not claim.again or headline is None:
-        return None, ""
-    rows = {task: headline["rows"].get(task) for task in claim.needs}
-    if None in rows.values():
-        return None, ""
-    return judged(claim, {"seeds": headline["seeds"], "rows": rows})
+def result_again(claim, read, read_again):
+    """({"seeds", "rows"}, command) of other seeds for the same rule; (None, "") if there is none.
+
+    read, read_again: as `report` has them.
+    """
+    needs = claim.needs_again or claim.needs
+    result = read_again(claim.result)
+    if result is not None and set(needs) <= set(result["rows"]):
+        return result, f"{claim.command} --again"
+    headline = read("headline") if claim.again else None
+    if headline is not None and set(needs) <= set(headline["rows"]):
+        rows = {task: headline["rows"][task] for task in needs}
+        return {"seeds": headline["seeds"], "rows": rows}, "headline"
+    return None, ""
 
 def counted(finding, word):
     """A grade with how many conditions are met: mixed (1 of 2)."""
@@ -231,14 +242,13 @@ def counted(finding, word):
         return word
     return f"{word} ({sum(finding.met.values())} of {len(finding.met)})"
 
-def report(read):
+def report(read, read_again=lambda name: None):
     """The table and the details, in Markdown.
 
-    read: callable, name of a result -> {"seeds", "rows"} or None.
+    read: callable, name of a result -> {"seeds", "rows"} or None.  read_again: of results/again.
     """
     rows = []
     details = []
-    headline = read("headline")
     for number, claim in CLAIMS.items():
         result = read(claim.result)
         finding, word = judged(claim, result)
@@ -246,18 +256,28 @@ def report(read):
             short = f"`python -m reproduce {claim.command}` makes it."
             rows.append(f"| {number} | {claim.paper} | {short} | **{word}** | |")
             continue
-        again, again_word = asked_again(claim, headline)
-        mark = " †" if claim.changed else ""
-        grades = f"**{counted(finding, word)}**{mark} | {counted(again, again_word)}"
-        rows.append(f"| {number} | {claim.paper} | {finding.short} | {grades} |")
         lines = lines_of(claim, result, finding, word)
-        if again is not None:
-            seeds = ", ".join(str(seed) for seed in headline["seeds"])
-            verdict = f"{counted(again, again_word)}; {again.figures}"
-            lines.append(f"- Again, on seeds {seeds}: {verdict}")
+        verdict = ""
+        other, command = result_again(claim, read, read_again)
+        if other is not None:
+            again, again_word = judged(claim, other, claim.needs_again)
+            verdict = counted(again, again_word)
+            seeds = ", ".join(str(seed) for seed in other["seeds"])
+            lines.append(f"- Again, on seeds {seeds} (`{command}`): {verdict}; {again.figures}")
+            lines.append(on_all_seeds(claim, result, other))
+        mark = " †" if claim.changed else ""
+        grades = f"**{counted(finding, word)}**{mark} | {verdict}"
+        rows.append(f"| {number} | {claim.paper} | {finding.short} | {grades} |")
         body = "\n".join(lines)
         details.append(f"<details><summary>{number}: {word}</summary>\n\n{body}\n\n</details>")
     return HEAD + "\n".join(rows) + "\n\n" + "\n\n".join(details) + "\n"
+
+def on_all_seeds(claim, result, other):
+    """The line of a rule asked of both groups of seeds together."""
+    seeds = result["seeds"] + other["seeds"]
+    rows = together(result["rows"], other["rows"])
+    finding, word = judged(claim, {"seeds": seeds, "rows": rows}, claim.needs_again)
+    return f"- On all {len(seeds)} seeds: {counted(finding, word)}; {finding.figures}"
 
 def lines_of(claim, result, finding, word):
     """What stands in one folded block, a list of lines."""
@@ -284,6 +304,6 @@ def write_claims(o):
         place = os.path.dirname(o.path(RESULTS, "claims.md"))
         message = f"no results in {place}, expected some (python -m reproduce fig7 makes the first)"
         raise UsageError(f"claims: {message}")
-    text = report(o.read)
+    text = report(o.read, replace(o, again=True).read)
     write_text(o.new_path(RESULTS, "claims.md"), text)
     print(text)

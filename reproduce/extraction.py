@@ -71,6 +71,12 @@ def methods(A, positive, success, reference):
 
 
 METHODS = tuple(methods(torch.arange(2.0), None, None, None))
+# What the sweeps chose on the first seeds, for --again, and what else C6 looks at: two of AWR, PPO
+# with and without a penalty, and at a tenth of the learning rate a small and a wide trust region.
+CHOSEN = (
+    "filtered imitation", "positives only", "AWR T=0.2 mean", "AWR T=0.3 q95",
+    "PPO ε=0.01 rate×0.1", "PPO ε=1 rate×0.1", "PPO ε=100000 rate×0.03", "PPO ε=inf rate×0.03",
+)  # fmt: skip
 
 def with_other_rates(known):
     """`methods` and, of AT_OTHER_RATES, the same at RATES."""
@@ -119,8 +125,11 @@ def extract(run, names, starts=("supervised_pre",)):
             run.evaluate(file, pi, indicator=None)
 
 def fig11(o):
-    """Fig. 11: policies from the same data.  T and ε are swept on every seed, all are shown."""
-    names = o.parts(METHODS, "fig11")
+    """Fig. 11: policies from the same data.  T and ε are swept on every seed, all are shown.
+
+    With --again nothing is swept: there are the CHOSEN alone.
+    """
+    names = o.parts(CHOSEN if o.again else METHODS, "fig11")
     group = [settings_for("fold_shirt", seed, o.quick) for seed in o.seeds]
     folders = make_runs(group, o.jobs, partial(extract, names=names))
     s = group[0]

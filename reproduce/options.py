@@ -15,7 +15,7 @@ IMAGES = "docs/images"
 QUICK = "runs/quick"  # --quick shows that everything runs; what it draws is no result
 
 SEEDS = (31, 32, 33, 34, 35)
-NEW_SEEDS = (41, 42, 43, 44, 45)  # of `headline`: what stands on SEEDS is asked again
+NEW_SEEDS = (41, 42, 43, 44, 45)  # of --again and `headline`: what stands on SEEDS, once more
 ALL_TASKS = tuple(sim_tasks.TASKS)
 
 class UsageError(UserError):
@@ -31,6 +31,7 @@ class Options:
     only: list | None = None  # names of tasks, methods or points; None: all
     runs: list | None = None  # folders of finished runs, for the generalist
     replace: bool = False  # results of other seeds
+    again: bool = False  # on NEW_SEEDS: results in a folder of their own, no pictures
 
     def parts(self, known, name):
         """Those of `known` that --only asks for, all without it.
@@ -64,7 +65,8 @@ class Options:
 
     def path(self, kind, name):
         """Of a file in RESULTS or IMAGES; with --quick in the same below runs/quick."""
-        return os.path.join(QUICK, kind, name) if self.quick else os.path.join(kind, name)
+        folder = os.path.join(kind, "again") if self.again else kind
+        return os.path.join(QUICK, folder, name) if self.quick else os.path.join(folder, name)
 
     def new_path(self, kind, name):
         """The same of a file to be written: its folder is there."""
@@ -88,10 +90,12 @@ class Options:
         return rows
 
     def draw(self, name, function, *arguments):
-        """docs/images/NAME.png: the Figure that function(*arguments) returns.
+        """docs/images/NAME.png: the Figure that function(*arguments) returns; not with --again.
 
         Where it fails there is a warning: the numbers are kept already.
         """
+        if self.again:
+            return
         path = self.new_path(IMAGES, f"{name}.png")
         try:
             figure = function(*arguments)

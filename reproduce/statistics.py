@@ -52,6 +52,32 @@ def interval_below(x, most):
     """Does the whole interval of a `ratio` lie below `most`?"""
     return x["high"] is not None and x["high"] < most
 
+def pooled(a, b):
+    """The `spread` of two groups of seeds, from the spreads of both."""
+    n = a["n"] + b["n"]
+    mean = (a["n"] * a["mean"] + b["n"] * b["mean"]) / n
+    squares = 0.0  # Σ (x - mean)², within both groups and between them
+    for x in (a, b):
+        within = x["n"] * (x["n"] - 1) * (x["se"] or 0.0) ** 2
+        squares += within + x["n"] * (x["mean"] - mean) ** 2
+    return {"mean": mean, "se": math.sqrt(squares / (n * (n - 1))), "n": n}
+
+def together(a, b):
+    """The same results of two groups of seeds as those of all: what both have of results/*.json.
+
+    Numbers of every seed (lists) are appended, spreads are `pooled`, and what is counted over all
+    seeds is added up: all but `episodes` and `se_evaluation`, which are of one seed.
+    """
+    if not isinstance(a, dict):
+        return a + b
+    found = pooled(a, b) if "se" in a else {}
+    for key in a:
+        if key in found or key not in b:
+            continue
+        of_one_seed = key in ("episodes", "se_evaluation")
+        found[key] = a[key] if of_one_seed else together(a[key], b[key])
+    return found
+
 # ---------------------------------------------------------------- rows
 
 def row_of(folders, name, beta=1.0):

@@ -9,6 +9,7 @@ import torch
 
 import sim_tasks
 from collection import demonstrate
+from lab.files import read_json
 from reproduce import __main__ as command
 from reproduce import ablations, extraction, statistics, value_traces
 from reproduce.options import Options, UsageError
@@ -23,7 +24,7 @@ from reproduce.value_traces import (
 )
 from settings import Settings
 from sim_tasks.arms import World
-from helpers import episode
+from helpers import ROOT, episode
 from test_reproduce_claims import row
 
 # ---------------------------------------------------------------- the command line
@@ -46,6 +47,45 @@ def test_quick_results_do_not_replace_real_ones_and_only_keeps_the_others(tmp_pa
         Options((1, 3), 1, False, ["box"]).parts(known, "fig7")  # other seeds do not mix
     assert Options((1, 3), 1, False).parts(known, "fig7") == [*known]
     assert Options((1, 3), 1, False, [*known]).parts(known, "fig7") == [*known]
+
+
+def test_asked_again_results_lie_apart_and_no_picture_is_drawn(tmp_path, monkeypatch, capsys):
+    """On five seeds of their own, of what a claim is judged by."""
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for known in (command.FIGURES, command.KNOBS):
+        for name in known:
+            monkeypatch.setitem(known, name, noting(ran, name))
+    Options((31, 32), 1, False).keep("fig7", {"box": 1})
+    assert command.main(["all", "--again"]) == 0
+    assert [name for name, _ in ran] == ["fig7", "fig9", "fig11", "fig12", "fig4", "cfg"]
+    assert command.main(["ablation", "corrections", "--again"]) == 0
+    assert ran[-1][0] == "corrections"
+    for _, o in ran:
+        assert o.seeds == (41, 42, 43, 44, 45)
+        o.draw("fig7", lambda: pytest.fail("drawn"))
+    ran[0][1].keep("fig7", {"box": 2})
+    assert Options((1,), 1, False).read("fig7")["rows"] == {"box": 1}
+    assert os.listdir("results/again") == ["fig7.json"] and not os.path.exists("docs")
+    for what in (["map"], ["ablation", "web"]):
+        assert command.main([*what, "--again"]) == 2
+        assert f"--again: {what[-1]}, expected one of cfg, corr" in capsys.readouterr().err
+
+
+def test_what_the_sweeps_of_fig_11_chose_is_asked_again_and_nothing_else(tmp_path, monkeypatch):
+    """The best of AWR, and of PPO with and without a penalty, by the results in the repository."""
+    asked = []
+    monkeypatch.setattr(extraction, "make_runs", lambda *x: asked.append(x[2].keywords["names"]))
+    monkeypatch.setattr(extraction, "rows_of", lambda *x: pytest.fail("done"))
+    for again in (False, True):
+        with pytest.raises(pytest.fail.Exception):
+            extraction.fig11(Options((41,), 1, True, again=again))
+    assert asked == [list(extraction.METHODS), list(extraction.CHOSEN)]
+    rows = read_json(ROOT, "results", "fig11.json")["rows"]
+    with_penalty = {name: x for name, x in rows.items() if "ε=inf" not in name}
+    best = [statistics.best_of(rows, kind) for kind in ("AWR", "PPO")]
+    best.append(statistics.best_of(with_penalty, "PPO"))
+    assert set(best) <= set(extraction.CHOSEN)
 
 
 def test_results_of_other_seeds_are_replaced_only_if_asked(tmp_path, monkeypatch, capsys):
@@ -84,7 +124,7 @@ def test_claims_of_a_folder_without_results_are_refused(tmp_path, monkeypatch, c
     assert "claims: no results in results, expected some" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
     Options((1, 2, 3), 1, False).keep("fig12", {})
-    monkeypatch.setattr("reproduce.claims.report", lambda read: "written\n")
+    monkeypatch.setattr("reproduce.claims.report", lambda *read: "written\n")
     assert command.main(["claims"]) == 0 and os.path.exists("results/claims.md")
 
 

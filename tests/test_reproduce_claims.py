@@ -2,6 +2,8 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +44,21 @@ def test_ratio_by_hand():
     assert ratio([3.0, 0.0], [2.0, 1.0]) == with_zero
     assert math.isnan(ratio([0.0], [0.0])["ratio"])
     assert statistics.ratio_text(ratio([0.0], [0.0])) == "undefined"
+
+
+def test_results_of_two_groups_of_seeds_are_those_of_all():
+    """Spreads from spreads alone, as of the values themselves; a row that one has is left out."""
+    a, b, c = (np.random.default_rng(i).uniform(0.1, 0.9, (2, 3)) for i in range(3))
+    few = {"box": {"a": row(*a), "b": row(*b), "old": row(*a)}, "auc": spread(a[0])}
+    more = {"box": {"a": row(*b), "b": row(*c)}, "auc": spread([0.3]), "espresso": {}}
+    all_values = np.append(a[0], 0.3)
+    found = statistics.together(few | {"mistakes": 20}, more | {"mistakes": 30})
+    assert found["mistakes"] == 50 and set(found) == {"box", "auc", "mistakes"}
+    assert found["auc"] == pytest.approx(spread(all_values))
+    assert set(found["box"]) == {"a", "b"} and found["box"]["a"]["episodes"] == 100
+    x = found["box"]["b"]["success"]
+    assert x["values"] == [*b[0], *c[0]]
+    assert {key: x[key] for key in ("mean", "se", "n")} == pytest.approx(spread([*b[0], *c[0]]))
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -280,7 +297,10 @@ def test_guidance_is_judged_at_the_betas_that_were_measured():
 
 
 def test_a_rule_is_asked_again_on_other_seeds():
-    """There × 1.5, not the × 2.5 of before; of one task too few, so of C2 and C10 nothing."""
+    """There × 1.5, not the × 2.5 of before; of one task too few, so of C2 and C10 nothing.
+
+    The same figure with --again comes before `headline`: there × 1.8, the root of × 4.5 in all.
+    """
     once = {"seeds": [1, 2, 3], "rows": fig7(2.5)}
     rows = fig7(1.5) | {"fold_collar": None}
     del rows["fold_shirt"]
@@ -293,7 +313,15 @@ def test_a_rule_is_asked_again_on_other_seeds():
             cells[line.split("|")[1].strip()] = line.split("|")[-2].strip()
     assert cells["C1"] == "not (0 of 2)"
     assert {cells[number] for number in ("C2", "C3", "C7", "C10")} == {""}
-    assert "- Again, on seeds 4, 5, 6: not (0 of 2); FoldDiverse × 1.5" in text
+    assert "- Again, on seeds 4, 5, 6 (`headline`): not (0 of 2); FoldDiverse × 1.5" in text
+    other = {"fig7": {"seeds": [7, 8, 9], "rows": fig7(1.8)}}
+    text = claims.report(kept.get, other.get)
+    assert "- Again, on seeds 7, 8, 9 (`fig7 --again`): not (0 of 2); FoldDiverse × 1.8" in text
+    assert "- On all 6 seeds: reproduced (2 of 2); FoldDiverse × 2.12" in text
+    both = claims.CLAIMS["C2"]
+    assert claims.result_again(both, kept.get, other.get)[1] == "fig7 --again"
+    del other["fig7"]["rows"]["box"]
+    assert claims.result_again(both, kept.get, other.get) == (None, "")
 
 
 def test_a_reason_stands_beside_its_own_grade_only(monkeypatch):
@@ -310,11 +338,11 @@ def test_a_reason_stands_beside_its_own_grade_only(monkeypatch):
 def test_every_reason_explains_the_grade_that_the_results_have():
     """results/claims.md is what the command would write now, and no claim goes unexplained."""
 
-    def read(name):
-        with open(f"{ROOT}/results/{name}.json", encoding="utf-8") as file:
-            return json.load(file)
+    def read(name, folder="results"):
+        path = Path(ROOT) / folder / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
-    text = claims.report(read)
+    text = claims.report(read, partial(read, folder="results/again"))
     with open(f"{ROOT}/results/claims.md", encoding="utf-8") as file:
         assert file.read() == text
     for number, claim in claims.CLAIMS.items():
