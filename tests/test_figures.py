@@ -148,6 +148,19 @@ def test_steps_on_espresso():
     text += f"{ratio_text(gain(policy, guided, long))}, not two"
     assert text in in_a_line(PAGE)
 
+def test_figs_9_and_10():
+    found = result("fig9")
+    for task, name in (("fold_shirt", "FoldShirt"), ("box", "Box")):
+        both = gain(found[task], last_row(found[task]))["ratio"]
+        assert f"{name} gains × {both:.2f}" in in_a_line(PAGE)
+    shirt = found["fold_shirt"]
+    plain = ratio_text(gain(shirt, "recap_2 β=1", "recap_1 β=1"))
+    guided = ratio_text(gain(shirt, "recap_2 β=2", "recap_1 β=2"))
+    text = f"adds nothing that five seeds can show, {plain}, and guided it takes some, {guided}"
+    assert text in in_a_line(PAGE)
+    second = ratio_text(gain(found["box"], "recap_2 β=1", "recap_1 β=1"))
+    assert f"more in the second iteration, by {second}" in in_a_line(PAGE)
+
 def test_fig_11():
     stages = result("fig11")
     with_penalty = {name: row for name, row in stages.items() if "ε=inf" not in name}
