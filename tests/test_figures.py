@@ -234,8 +234,8 @@ def test_the_map():
     for name in (free, "positives only"):
         means = [x["rows"][name]["success"]["mean"] for x in points.values()]
         success[name] = span(means, 0, 100)
-    said = f"significantly at {WORDS[sum(above['AWR'])]}, with {success[free]} % success"
-    assert f"{said}, where positives only has {success['positives only']}." in page
+    said = f"significantly at {WORDS[sum(above['AWR'])]}. It succeeds in {success[free]} % at the"
+    assert f"{said} ten points, positives only in {success['positives only']}." in page
     assert f"RECAP's at β = 1, too, at {WORDS[sum(above['recap_1 β=1'])]} points" in page
 
 def test_other_learning_rates():
@@ -399,7 +399,7 @@ def test_online_in_small_rounds():
     early = "16 rounds of 25, going on, 50, guided"
     late = "2 rounds of 200, as in Algorithm 1, 400, guided"
     more = ratio_text(fewer_failures(kept, early, late))
-    text = f"small rounds fail more often: after 50 episodes, {more}"
+    text = f"rounds of 25 fail more often: after 50 episodes {more} as often"
     assert text in in_a_line(PAGE)
     assert f"two rounds that go on, {small_rounds_over(kinds[1])}" in in_a_line(PAGE)
     names = [f"{kind}, 400, β=1" for kind in (kinds[3], kinds[1])]
@@ -432,7 +432,7 @@ def test_do_more_rounds_help():
     steps = []
     for row, before in zip(later, [first, *later]):
         steps.append(ratio_text(over(row, before)))
-    text = f"FoldShirt by {steps[0]}, {steps[1]} and {steps[2]} after the first"
+    text = f"FoldShirt ever more slowly: by {steps[0]}, {steps[1]} and {steps[2]} after the first"
     assert text in in_a_line(PAGE)
     text = f"after the first {over_the_first(many, 'guided')} on FoldShirt with 200, "
     text += f"{over_the_first('FoldDiverse, 50 a round', 'guided')} on FoldDiverse with 50"
