@@ -1,4 +1,5 @@
 """One knob at a time: Apps. E and F of the paper, and what our design chose."""
+import os
 import re
 from functools import partial
 
@@ -16,6 +17,10 @@ def asked(words):
     """Settings of a row that trains with metadata and asks for these."""
     return dict(metadata=True, evaluation_metadata=words)
 
+
+# FoldShirt whose operator corrects slowly.  A task of one's own is pre-trained alone.
+SLOWLY = dict(task=os.path.join(os.path.dirname(__file__), "slow_operator.py:FOLD_SHIRT_SLOW"))
+AT_MEDIUM_PACE = dict(pretraining_tasks="fold_shirt")
 
 # name: (what it asks, settings common to all rows, {row: settings}); the first row is the default
 ABLATIONS = {
@@ -119,6 +124,16 @@ ABLATIONS = {
             "10 + 190 corrected": dict(autonomous=10, corrected=190),
             "I = True not forced": dict(force_corrections=False),
             "V without corrected episodes": dict(value_on_corrections=False),
+        },
+    ),
+    "operator": (
+        "is it our operator's pace that makes corrections bring speed? (C11)",
+        {},
+        {
+            "50 corrected at a medium pace": AT_MEDIUM_PACE,
+            "190 corrected at a medium pace": AT_MEDIUM_PACE | dict(autonomous=10, corrected=190),
+            "50 corrected slowly": SLOWLY,
+            "190 corrected slowly": SLOWLY | dict(autonomous=10, corrected=190),
         },
     ),
     "metadata": (

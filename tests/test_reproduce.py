@@ -23,6 +23,7 @@ from reproduce.value_traces import (
     mistakes,
 )
 from settings import Settings
+from sim_tasks import find_task
 from sim_tasks.arms import World
 from helpers import ROOT, episode
 from test_reproduce_claims import row
@@ -283,6 +284,22 @@ def test_the_picture_of_the_knobs_compares_each_row_with_the_first_of_its_knob(
         "restart: from π_pre (K = 2, n = 2)": {"recap_K β=1": 1},
         "from π^{k-1}": {"recap_K β=1": 0.5},
     }
+
+
+def test_the_slow_operator_corrects_at_the_slowest_pace_and_the_task_is_the_same():
+    """Metres per step of the hands that move, by the median: 0.010, and of others 0.017."""
+    slow = find_task(ablations.SLOWLY["task"])
+    for task, pace in ((sim_tasks.TASKS["fold_shirt"], 0.017), (slow, 0.010)):
+        world = task.world(range(4))
+        operator = task.coach(world, range(4))
+        moved = []
+        for _ in range(40):
+            before = world.hands.copy()
+            world.step(operator.act(None))
+            moved.append(np.linalg.norm(world.hands - before, axis=-1))
+        moved = np.array(moved)
+        assert np.median(moved[moved > 1e-3]) == pytest.approx(pace, rel=0.05)
+        assert task.stages == slow.stages and task.max_steps == slow.max_steps
 
 
 def test_no_two_knobs_have_a_row_of_one_name():
