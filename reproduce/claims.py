@@ -259,27 +259,31 @@ def report(read, read_again=lambda name: None):
             rows.append(f"| {number} | {claim.paper} | {short} | **{word}** | | |")
             continue
         lines = lines_of(claim, result, finding, word)
-        verdicts = ["", ""]
-        other, command = result_again(claim, read, read_again)
-        if other is not None:
-            both = with_all_seeds(result, other)
-            texts = [f"Again, on seeds {seeds_of(other)} (`{command}`)"]
-            texts.append(f"On all {len(both['seeds'])} seeds")
-            found = [judged(claim, x, claim.needs_again) for x in (other, both)]
-            verdicts = [counted(*x) for x in found]
-            for text, verdict, (x, _) in zip(texts, verdicts, found):
-                lines.append(f"- {text}: {verdict}; {x.figures}")
+        verdicts = []
+        for where, verdict, other in asked_again(claim, result, read, read_again):
+            verdicts.append(verdict)
+            lines.append(f"- {where}: {verdict}; {other.figures}")
         mark = " †" if claim.changed else ""
-        grades = " | ".join([f"**{counted(finding, word)}**{mark}", *verdicts])
+        grades = " | ".join([f"**{counted(finding, word)}**{mark}", *(verdicts or ["", ""])])
         rows.append(f"| {number} | {claim.paper} | {finding.short} | {grades} |")
         body = "\n".join(lines)
         details.append(f"<details><summary>{number}: {word}</summary>\n\n{body}\n\n</details>")
     return HEAD + "\n".join(rows) + "\n\n" + "\n\n".join(details) + "\n"
 
-def with_all_seeds(result, other):
-    """The rows that both results have, of the seeds of both."""
+def asked_again(claim, result, read, read_again):
+    """[(where, grade in words, finding)] on other seeds, then on all; [] where there are none."""
+    other, command = result_again(claim, read, read_again)
+    if other is None or set(other["seeds"]) & set(result["seeds"]):
+        return []
     seeds = result["seeds"] + other["seeds"]
-    return {"seeds": seeds, "rows": together(result["rows"], other["rows"])}
+    both = {"seeds": seeds, "rows": together(result["rows"], other["rows"])}
+    asked = {f"Again, on seeds {seeds_of(other)} (`{command}`)": other}
+    asked[f"On all {len(seeds)} seeds"] = both
+    found = []
+    for where, x in asked.items():
+        finding, word = judged(claim, x, claim.needs_again)
+        found.append((where, counted(finding, word), finding))
+    return found
 
 def seeds_of(result):
     """31, 32, 33."""

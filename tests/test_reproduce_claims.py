@@ -319,6 +319,8 @@ def test_a_rule_is_asked_again_on_other_seeds():
     assert "- Again, on seeds 7, 8, 9 (`fig7 --again`): not (0 of 2); FoldDiverse × 1.8" in text
     assert "- On all 6 seeds: reproduced (2 of 2); FoldDiverse × 2.12" in text
     assert line_of(text, "C1").endswith("| not (0 of 2) | reproduced (2 of 2) |")
+    other["fig7"]["seeds"] = [3, 8, 9]  # one of them is counted already
+    assert line_of(claims.report(kept.get, other.get), "C1").endswith("|  |  |")
     both = claims.CLAIMS["C2"]
     assert claims.result_again(both, kept.get, other.get)[1] == "fig7 --again"
     del other["fig7"]["rows"]["box"]
