@@ -173,6 +173,11 @@ def test_fig_11():
     for (title, *cells), name in zip(found, others, strict=True):
         expected = [gain(stages, last_row(stages, guided), name) for guided in (False, True)]
         assert cells == [bracket(x) for x in expected], (title, name)
+    again = result("again/fig11")
+    compared = [ratio_text(gain(again, last_row(again), name)) for name in (others[0], others[2])]
+    compared.append(ratio_text(gain(again, last_row(again), others[3])))
+    text = "RECAP at β = 1 is at {} of that AWR, at {} of PPO without a penalty, and at {} of"
+    assert text.format(*compared) in in_a_line(PAGE)
 
 # The two points of the map where the order differs most have a row of their own.
 APART = {
@@ -662,9 +667,14 @@ def sentences():
     balanced = "recap β={}, half of the draws positive"
     yield f"it is, {ratio_text(gain(aloha, balanced.format(1), base))}"
     yield f"alone are at × {gain(aloha, 'positives only', base)['ratio']:.2f} (aloha"
-    awr = best_of(fig11, "AWR")
-    yield f"At β = 1 it is at {ratio_text(gain(fig11, last_row(fig11), awr))} of the best AWR"
-    yield f"guided at {ratio_text(gain(fig11, last_row(fig11, guided=True), awr))}"
+    both = together(fig11, result("again/fig11"))
+    plain, guided = (last_row(both, x) for x in (False, True))
+    awr = best_of(both, "AWR")
+    assert awr == best_of(fig11, "AWR")
+    yield f"At β = 1 it is at {ratio_text(gain(both, plain, awr))} of the best AWR"
+    yield f"guided at {ratio_text(gain(both, guided, awr))}"
+    assert interval_above(fewer_failures(both, guided, awr), 1)
+    yield "where it fails more often (fig11, ten)"
     points = result("map")
     guided, plain, _ = over_awr(points["14000 gradient steps"]["rows"])
     grown = f"the lead grows, to {ratio_text(plain)}, guided to {ratio_text(guided)} (map)"
