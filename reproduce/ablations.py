@@ -20,7 +20,6 @@ def asked(words):
 
 # FoldShirt whose operator corrects slowly.  A task of one's own is pre-trained alone.
 SLOWLY = dict(task=os.path.join(os.path.dirname(__file__), "slow_operator.py:FOLD_SHIRT_SLOW"))
-AT_MEDIUM_PACE = dict(pretraining_tasks="fold_shirt")
 
 # name: (what it asks, settings common to all rows, {row: settings}); the first row is the default
 ABLATIONS = {
@@ -130,8 +129,6 @@ ABLATIONS = {
         "is it our operator's pace that makes corrections bring speed? (C11)",
         {},
         {
-            "50 corrected at a medium pace": AT_MEDIUM_PACE,
-            "190 corrected at a medium pace": AT_MEDIUM_PACE | dict(autonomous=10, corrected=190),
             "50 corrected slowly": SLOWLY,
             "190 corrected slowly": SLOWLY | dict(autonomous=10, corrected=190),
         },

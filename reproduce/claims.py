@@ -190,7 +190,8 @@ CLAIMS = {
         rules.corrections, "mixed",
         "Corrections remove failures. But the more episodes are corrected, the faster the policy, "
         "too: the scripted operator helps smoothly and at once, while “intervening during "
-        "autonomous execution is a disruptive event” for a person.",
+        "autonomous execution is a disruptive event” for a person. Where the operator corrects "
+        "slowly, the policy with fewer corrections is the faster one (`ablation operator`).",
         more="the details, such as speed, come from “autonomous data”",
     ),
 }  # fmt: skip

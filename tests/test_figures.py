@@ -483,6 +483,18 @@ def test_corrections():
         failed = {"mean": 1 - row["success"]["mean"], "se": row["success"]["se"]}
         expected.append([title, number(failed, 1, 100), number(row["throughput"])])
     check("Corrections", expected)
+    names = [f"{n} corrected | recap_1 β=1" for n in ("150 + 50", "10 + 190")]
+    compared = {"at a medium pace": [policy[name] for name in names]}
+    policy = result("ablation_operator")["policy"]
+    few, many = (f"{n} corrected slowly | recap_1 β=1" for n in (50, 190))
+    compared["slowly"] = [policy[few], policy[many]]
+    expected = []
+    for how, both in compared.items():
+        rates = [number(row["throughput"]) for row in both]
+        found = ratio(*(row["throughput"]["values"] for row in both))
+        expected.append([how, *rates, bracket(found)])
+    check("Corrections", expected)
+    assert interval_above(gain(policy, few, many), 1)
 
 def test_checks():
     tasks = result("checks")
@@ -661,6 +673,9 @@ def sentences():
     none = "200 autonomous, none corrected | recap_1 β=1"
     yield f"{ratio_text(fewer_failures(corrections, some, none))} with 50 of 200"
     yield f"{ratio_text(gain(corrections, some, none))} (ablation corrections)"
+    operator = result("ablation_operator")["policy"]
+    names = [f"{n} corrected slowly | recap_1 β=1" for n in (50, 190)]
+    yield f"a faster policy than many, {ratio_text(gain(operator, *names))} (ablation operator)"
     aloha = result("aloha")
     base = "all data, all positive"
     yield ratio_text(gain(aloha, "recap_1 β=1", base))
