@@ -197,14 +197,14 @@ def ratios(groups, title, limits=(0.35, 2.0), columns=1, per_row=0.08):
     return fig
 
 def in_columns(groups, columns):
-    """Cut {point: ...} into pieces of about one length, each beginning with a default's row."""
+    """Cut {point: ...} into pieces of about one length, each beginning with a default, if any."""
     points = list(groups)
     begins = [i for i, point in enumerate(points) if all(map(is_default, groups[point].values()))]
     pieces = []
     first = 0
     for column in range(1, columns):
         target = column * len(points) / columns
-        last = min(begins, key=lambda i: abs(i - target))
+        last = min(begins, key=lambda i: abs(i - target), default=round(target))
         pieces.append({point: groups[point] for point in points[first:last]})
         first = last
     return [*pieces, {point: groups[point] for point in points[first:]}]

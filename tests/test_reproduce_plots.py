@@ -8,7 +8,15 @@ import pytest
 
 from lab.plots import BLUE, GREY, VERMILLION
 from reproduce.plots import COLOURS as COLOUR_NAMES
-from reproduce.plots import bars, guidance, over_steps, ratios, row_label, stage_bars
+from reproduce.plots import (
+    bars,
+    guidance,
+    in_columns,
+    over_steps,
+    ratios,
+    row_label,
+    stage_bars,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -196,3 +204,11 @@ def test_guidance_is_drawn_relative_to_each_seeds_own_throughput_at_beta_1():
     np.testing.assert_allclose(outside.lines[0].get_ydata(), [10, 10])
     legend = [text.get_text() for text in outside.get_legend().get_texts()]
     assert legend == ["FoldShirt (n = 3)", "none (n = 1)"]
+
+
+def test_columns_of_one_seed_are_cut_where_there_is_no_default_row():
+    """One seed has no interval, so no row tells that the others are compared with it."""
+    one = {"ratio": 1.0, "low": None, "high": None, "n": 1}
+    groups = {str(i): {"recap_K β=1": one} for i in range(5)}
+    first, second = in_columns(groups, 2)
+    assert first | second == groups and len(first) in (2, 3)
