@@ -1,15 +1,13 @@
 """Means, ratios and intervals over seeds, and the grades of the claims that follow from them."""
-import json
 import math
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from helpers import ROOT
 from reproduce import claims, rules, statistics
+from reproduce.options import Options
 from reproduce.statistics import SFT, failures, ratio, spread
 
 
@@ -338,15 +336,12 @@ def test_a_reason_stands_beside_its_own_grade_only(monkeypatch):
     assert not any(claim.why in nothing for claim in claims.CLAIMS.values())
 
 
-def test_every_reason_explains_the_grade_that_the_results_have():
+def test_every_reason_explains_the_grade_that_the_results_have(monkeypatch):
     """results/claims.md is what the command would write now, and no claim goes unexplained."""
-
-    def read(name, folder="results"):
-        path = Path(ROOT) / folder / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-    text = claims.report(read, partial(read, folder="results/again"))
-    with open(f"{ROOT}/results/claims.md", encoding="utf-8") as file:
+    monkeypatch.chdir(ROOT)
+    read = Options((), 1, False).read
+    text = claims.report(read, Options((), 1, False, again=True).read)
+    with open("results/claims.md", encoding="utf-8") as file:
         assert file.read() == text
     for number, claim in claims.CLAIMS.items():
         finding, word = claims.judged(claim, read(claim.result))
