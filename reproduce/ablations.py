@@ -9,6 +9,7 @@ from lab.files import shortest
 from recap import new_value, train_value
 from reproduce import plots
 from reproduce.cache import folder_of, make_runs, metrics_of, opened, sized
+from reproduce.rules import CORRECTED
 from reproduce.statistics import gain, plus_minus, row_of, spread, table
 from lab.workers import workers
 from settings import Settings
@@ -176,8 +177,13 @@ def settings_of_rows(variants, base, o):
     return groups
 
 def ablation(name, o):
-    """One knob over seeds: a table of policies, and of V.  Leaves results/ablation_NAME.json."""
+    """One knob over seeds: a table of policies, and of V.  Leaves results/ablation_NAME.json.
+
+    With --again there are only the rows that C11 is judged by.
+    """
     about, common, variants = ABLATIONS[name]
+    if o.again:
+        variants = {row: variants[row] for row in CORRECTED}
     base = dict(iterations=1, evaluation_episodes=500) | common
     groups = settings_of_rows(variants, base, o)
     make_runs(sum(groups.values(), []), o.jobs)

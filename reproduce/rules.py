@@ -278,14 +278,14 @@ def moderate_guidance(cfg):
         short += "data's 99 %"
     return Finding(f"{short}.", per_task(figures), met)
 
+CORRECTED = ("150 + 50 corrected", "200 autonomous, none corrected", "10 + 190 corrected")
+
 def corrections(ablation_corrections):
     """C11."""
     rows = ablation_corrections["policy"]
     names = [name for name in rows if "recap" in name and name.endswith("β=1")]
     stage = max(name.split(" | ")[1] for name in names)
-    some = f"150 + 50 corrected | {stage}"
-    none = f"200 autonomous, none corrected | {stage}"
-    most = f"10 + 190 corrected | {stage}"
+    some, none, most = (f"{row} | {stage}" for row in CORRECTED)
     fewer = fewer_failures(rows, some, none)
     faster = gain(rows, some, most)
     fewest = fewer_failures(rows, most, none)

@@ -11,7 +11,7 @@ import sim_tasks
 from collection import demonstrate
 from lab.files import read_json
 from reproduce import __main__ as command
-from reproduce import ablations, extraction, statistics, value_traces
+from reproduce import ablations, extraction, guidance, statistics, value_traces
 from reproduce.options import Options, UsageError
 from reproduce.stages import pace_of_positives
 from reproduce.value_traces import (
@@ -87,6 +87,52 @@ def test_what_the_sweeps_of_fig_11_chose_is_asked_again_and_nothing_else(tmp_pat
     best = [statistics.best_of(rows, kind) for kind in ("AWR", "PPO")]
     best.append(statistics.best_of(with_penalty, "PPO"))
     assert set(best) <= set(extraction.CHOSEN)
+
+
+def test_asked_again_guidance_and_corrections_are_what_the_claims_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Stop(Exception):
+        pass
+
+    class Recorder:
+        """A run that notes at which β it is evaluated."""
+
+        settings = Settings(iterations=0)
+        out = ""
+
+        def __init__(self):
+            self.betas = []
+
+        def evaluate(self, name, policy, beta):
+            self.betas.append(beta)
+
+        def json(self, name, make):
+            raise Stop
+
+    def run_one(group, jobs, work):
+        recorders.append(Recorder())
+        work(recorders[-1])
+
+    def note_settings(group, jobs):
+        asked.append(group)
+        raise Stop
+
+    recorders = []
+    asked = []
+    monkeypatch.setattr(guidance, "network_of", lambda folder, name: None)
+    monkeypatch.setattr(guidance, "make_runs", run_one)
+    monkeypatch.setattr(ablations, "make_runs", note_settings)
+    for again in (False, True):
+        o = Options((41,), 1, False, again=again)
+        for figure in (guidance.cfg, lambda o: ablations.ablation("corrections", o)):
+            with pytest.raises(Stop):
+                figure(o)
+    assert recorders[0].betas == [0, 0.5, 1, 1.5, 2, 2.5, 3, 5]
+    assert recorders[1].betas == [1, 1.5, 5]
+    assert [len(group) for group in asked] == [5, 3]
+    assert [s.corrected for s in asked[1]] == [50, 0, 190]
+    assert all(s.force_corrections and s.value_on_corrections for s in asked[1])
 
 
 def test_results_of_other_seeds_are_replaced_only_if_asked(tmp_path, monkeypatch, capsys):
