@@ -220,7 +220,8 @@ def generator(seed, purpose):
 def perceive(observation, interface):
     """What a network reads of an observation: state and keypoints, or state and images.
 
-    observation: {name: (n, ...)}.  UserError where a name is missing or a shape is another.
+    observation: {name: (n, ...)}.  UserError where one is missing, of another shape, or an image
+    that is not uint8.
     The toys' pictures are a function of state and keypoints, so their episodes carry none.
     """
     seen = dict(observation)
@@ -238,8 +239,11 @@ def perceive(observation, interface):
             raise UserError(f"{name}: shape {found}, expected {shape} as the networks read it")
     found = {name: np.asarray(seen[name]) for name in shapes}
     for name, x in found.items():
-        if x.dtype == np.float64:  # NumPy's own, so that of many people's data
-            found[name] = x.astype(np.float32)
+        if name in interface.cameras:
+            if x.dtype != np.uint8:
+                raise UserError(f"{name}: {x.dtype}, expected images as uint8, 0 to 255")
+        else:  # many people's data are in double precision, or whole numbers
+            found[name] = x.astype(np.float32, copy=False)
     return found
 
 def stack_steps(episodes, interface, device="cpu", horizon=None):

@@ -129,14 +129,16 @@ def open_run(args, read_lerobot):
         return resumed(args.resume, read_lerobot)
     if ".py:" in asked.get("task", ""):
         asked["task"] = os.path.abspath(asked["task"])  # --resume may come from another folder
+    usual = Settings.iterations
     if args.quick:
+        usual = QUICK["iterations"]
         theirs = ()
         if args.data:
-            theirs = ("task", "iterations", "corrected")  # the data say them
+            theirs = ("task", "iterations", "corrected")  # the data say them, or `with_data`
         elif args.task is not None and not find_task(asked["task"]).has_coach:
             theirs = ("corrected",)
         asked = {name: x for name, x in QUICK.items() if name not in theirs} | asked
-    settings, given = with_data(asked, read_lerobot)
+    settings, given = with_data(asked, read_lerobot, usual)
     check_device(settings.device)  # before the folder is made
     out = args.out
     if out is None:
@@ -146,10 +148,11 @@ def open_run(args, read_lerobot):
         claim(out, asdict(settings))
     return settings, out, given
 
-def with_data(asked, read_lerobot):
+def with_data(asked, read_lerobot, usual=Settings.iterations):
     """The `Settings` asked for, and the datasets of --data by the names of `recap.recap`'s keep.
 
     asked: {name: setting}; those that the data settle are filled in.
+    usual: K where nobody asks for one, and the task has a world in which to collect more.
     """
     if not asked.get("data"):
         return Settings(**asked), {}
@@ -160,8 +163,8 @@ def with_data(asked, read_lerobot):
     images = [name for name, x in episodes[0].observations.items() if x.ndim == 4]
     if images and task.name not in TASKS:
         asked.setdefault("cameras", " ".join(images))
-    n_iterations = max(e.iteration for e in episodes)
-    asked.setdefault("iterations", n_iterations)
+    n_iterations = max(e.iteration for e in episodes if e.task == task.name)
+    asked.setdefault("iterations", max(n_iterations, usual) if task.has_world else n_iterations)
     if not task.has_world and asked["iterations"] > n_iterations:
         message = f"expected at most the {n_iterations} of the data: nothing can be collected"
         raise UserError(f"--iterations: {asked['iterations']}, {message}")
@@ -193,6 +196,8 @@ def settings_of(option, folder, read_lerobot, **changes):
         asked = read_json(path) | changes
         return with_data(asked, read_lerobot)
     except FileNotFoundError as error:
+        if error.filename is None:  # a message of our own
+            raise UserError(f"{option}: {error}") from None
         message = f"there is no {error.filename}, expected the folder of a run, and its data"
         raise UserError(f"{option}: {message}") from None
     except (BadFile, TaskError):  # they name the file, of the data or of the task

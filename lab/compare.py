@@ -19,7 +19,7 @@ def compare(folders, axis=None):
     check(folders, [run["settings"] for run in runs], axis)
     groups = {}  # value of the axis -> the places of its runs
     for i, run in enumerate(runs):
-        groups.setdefault(None if axis is None else run["settings"][axis], []).append(i)
+        groups.setdefault(None if axis is None else run["settings"].get(axis), []).append(i)
     names = {}  # of all stages, in their order
     for run in runs:
         names |= dict.fromkeys(row_name(row) for row in run["stages"])
@@ -45,7 +45,7 @@ def compare(folders, axis=None):
 
 def check(folders, settings, axis):
     """UserError where runs may not be compared, see `compare`."""
-    if axis is not None and axis not in settings[0]:
+    if axis is not None and not any(axis in s for s in settings):
         raise UserError(f"--axis: {axis!r}, expected a setting, like sft_steps")
     seen = {}
     for folder, s in zip(folders, settings):

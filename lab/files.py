@@ -94,7 +94,7 @@ def claim(folder, settings):
     Of several programs that want the folder at once one gets it, the others a UserError.  One that
     is killed here leaves a folder that the next one can take.
     """
-    refuse_full(folder)
+    refuse_full(folder, " (--resume goes on with an interrupted run)")
     os.makedirs(folder, exist_ok=True)
     text = json.dumps(settings, indent=1, allow_nan=False)
     try:
@@ -113,7 +113,7 @@ def move_if_new(source, target):
             pass
         os.replace(source, target)
 
-def refuse_full(folder):
+def refuse_full(folder, hint=""):
     """UserError where a folder, or something else of that name, holds anything already."""
     if not os.path.lexists(folder):
         return
@@ -122,9 +122,11 @@ def refuse_full(folder):
         full = any(not name.startswith(SCRATCH) for name in os.listdir(folder))
     if full:
         message = "exists and is not an empty folder, expected a new one"
-        raise UserError(f"--out: {folder} {message} (--resume goes on with an interrupted run)")
+        raise UserError(f"--out: {folder} {message}{hint}")
 
 # ---------------------------------------------------------------- datasets
+
+PENDING = ".episodes"  # D.npz.episodes: what a recording session has not yet added to D.npz
 
 # fields of `Episode` by their shape in a file: one row per step, one entry per episode
 PER_STEP = ("actions", "subtask", "intervention")
@@ -211,8 +213,15 @@ def episodes_of(arrays):
         fields["last"] = last or None
         fields["success"] = None if arrays["success"][i] < 0 else bool(arrays["success"][i])
         fields["stages"] = arrays["stages"][stages]
-        episodes.append(Episode(**fields))
+        episodes.append(numbered_episode(i, **fields))
     return episodes
+
+def numbered_episode(i, **fields):
+    """The `Episode` of these fields.  UserError, which says its number, where there can be none."""
+    try:
+        return Episode(**fields)
+    except UserError as error:
+        raise UserError(f"episode {i}: {error}") from None
 
 def describe_dataset(episodes):
     """One line: how many episodes of each kind, and how many of them succeed."""

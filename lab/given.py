@@ -1,10 +1,13 @@
 """Data that somebody brings, in the place of those that Algorithm 1 would collect."""
+import glob
+import os
+import sys
 from dataclasses import replace
 
 import numpy as np
 
 from data import UserError, stack_steps, task_of
-from lab.files import load_dataset
+from lab.files import PENDING, load_dataset
 from sim_tasks import TASKS, add_task, find_task
 from sim_tasks.task import load_task
 
@@ -18,11 +21,20 @@ def read(path, read_lerobot, images=False):
     images: with those of a LeRobot dataset.
     """
     if str(path).endswith(".npz"):
+        warn_of_pending(path)
         return load_dataset(path)
     if read_lerobot is None:
         message = "a folder takes pyarrow: pip install -r requirements-lerobot.txt"
         raise UserError(f"{path}: {message}")
     return read_lerobot(path, cameras=None if images else (), side=SIDE)
+
+def warn_of_pending(path):
+    """Says what a recording session, running or killed, has not yet added to a dataset."""
+    folder = str(path) + PENDING
+    pending = glob.glob(os.path.join(glob.escape(folder), "*.npz"))
+    if pending:
+        how = f"python -m robots --out {path} adds them, if no session runs"
+        print(f"warning: without {len(pending)} episodes in {folder} ({how})", file=sys.stderr)
 
 # ---------------------------------------------------------------- whose data they are
 
@@ -103,17 +115,18 @@ def datasets(episodes, s):
     if not own:
         raise UserError(f"data: no episode of iteration 0 of task {task!r}, expected some")
     kept, heldout = split(own)
-    need_some(heldout, s, "of iteration 0")
+    need_some(heldout, s.target.has_demonstrator, "of iteration 0")
     others = [e for e in demonstrations if e.task != task]
     found = {"D_demo": kept + others, "D_0": kept, "held out V_pre": heldout}
-    for k in range(1, min(s.iterations, max(e.iteration for e in episodes)) + 1):
+    n_iterations = max(e.iteration for e in episodes if e.task == task)
+    for k in range(1, min(s.iterations, n_iterations) + 1):
         newest = [e for e in episodes if e.iteration == k and e.task == task]
         rollouts = [e for e in newest if e.source == "autonomous"]
         if not rollouts:
             message = f"no autonomous episode of task {task!r} in iteration {k}, expected some"
             raise UserError(f"data: {message}: ε_ℓ is theirs")
         kept, heldout = split(rollouts)
-        need_some(heldout, s, f"of iteration {k}")
+        need_some(heldout, s.target.has_world, f"of iteration {k}")
         found[f"D_{k}"] = kept + [e for e in newest if e.source != "autonomous"]
         found[f"held out V_{k}"] = heldout
     for D in found.values():
@@ -121,9 +134,9 @@ def datasets(episodes, s):
             stack_steps(D, s.interface, horizon=s.horizon)  # sizes and words: does all fit?
     return found
 
-def need_some(heldout, s, which):
-    """Without a world, the checks of V have no other episodes than those."""
-    if not heldout and not s.target.has_world:
+def need_some(heldout, can_make, which):
+    """Where nobody can make others, the checks of V have no other episodes than those."""
+    if not heldout and not can_make:
         raise UserError(f"data: one episode {which}, expected two or more (one is held out)")
 
 def split(episodes):

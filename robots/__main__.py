@@ -2,9 +2,10 @@
 
   python -m robots               a simulated robot, a hasty policy, an operator who takes over
   python -m robots --keyboard    ... and you are the operator, with a window to look at:
-      space                          takes over, and hands back
-      q w e r t y u, a s d f g h j   move the joints of one arm up, down; the gripper is its last
-      tab, enter, x                  the other arm; the end of the episode; the emergency stop
+      space               takes over, and hands back
+      q w e r t y u i o   move the numbers of one arm up: its joints, then its gripper
+      a s d f g h j k l   ... down
+      tab, enter, x       the other arm; the end of the episode; the emergency stop
 
 Recordings go into a dataset for recap.py, or on to the end of one; until the session ends they
 lie in FILE.episodes.  Ctrl-C and SIGTERM hold the robot, and the running episode is kept.
@@ -48,8 +49,12 @@ from robots.view import view_of
 from sim_tasks.demonstrator import ScriptedOperator, hasty
 
 def stand_still(observation, live, frozen=None):
-    """A policy that stays where it is, for teleoperation.  Returns a chunk (n, 8, A)."""
-    return np.repeat(observation["state"][:, None], 8, axis=1)
+    """A policy that stays where it is, for teleoperation.  Returns a chunk (n, 8, A).
+
+    That is where it was last told to be, if it was: a loaded arm rests a little below its target.
+    """
+    target = observation["state"] if frozen is None else frozen[:, -1]  # (n, A)
+    return np.repeat(target[:, None], 8, axis=1)
 
 # ---------------------------------------------------------------- what the options name
 
@@ -152,6 +157,10 @@ def person_of(args, robot, stack, view=None):
     if args.leader is not None:
         return stack.enter_context(LeaderArm(load(args.leader), robot.names))
     if args.keyboard or not isinstance(robot.robot, SimRobot):
+        arm_dim = robot.low.size // 2
+        if arm_dim > len(Person.UP):
+            expected = f"expected at most {len(Person.UP)} (or --leader)"
+            raise UserError(f"--keyboard: arms of {arm_dim} numbers, {expected}")
         read_keys = stack.enter_context(keyboard())
         if view is None:
             return Person(robot, read_keys)

@@ -31,8 +31,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from data import Episode, UserError
-from lab.files import BadFile, in_a_row, write_atomically
+from data import UserError
+from lab.files import BadFile, in_a_row, numbered_episode, write_atomically
 
 SUCCESS = "next.success"
 INTERVENTION = ("intervention", "complementary_info.is_intervention")
@@ -70,15 +70,15 @@ def read_lerobot(folder, cameras=None, side=None) -> list:
         longest[task] = max(longest.get(task, 0), row["length"])
     subtask = subtasks_of(folder, info, frames)
     episodes = []
-    for row, span, prompt, task in zip(rows, spans, prompts, tasks):
+    for i, (row, span, prompt, task) in enumerate(zip(rows, spans, prompts, tasks)):
         T = row["length"]
         operator = np.zeros(T, bool)
         source = "demonstration"
         if intervention:
             operator = frames[intervention[0]][span].reshape(T, -1).any(1)
             source = "corrected" if operator.any() else "autonomous"
-        episode = Episode(
-            task=task, prompt=prompt, max_length=row.get("recap/max_length", longest[task]),
+        episode = numbered_episode(
+            i, task=task, prompt=prompt, max_length=row.get("recap/max_length", longest[task]),
             observations={name: frames[key][span] for name, key in seen.items()},
             actions=frames["action"][span], subtask=subtask[span], intervention=operator,
             success=success_of(row, frames, span), source=row.get("recap/source", source),
@@ -304,8 +304,8 @@ def check_order(folder, frames, rows):
     lengths = [row["length"] for row in rows]
     expected = np.repeat(np.arange(len(rows)), lengths)
     within = np.concatenate([np.arange(length) for length in [*lengths, 0]])
-    same = np.array_equal(frames["episode_index"].ravel(), expected)
-    if not same or not np.array_equal(frames["frame_index"].ravel(), within):
+    whole = {"index": np.arange(sum(lengths)), "episode_index": expected, "frame_index": within}
+    if not all(np.array_equal(frames[name].ravel(), x) for name, x in whole.items()):
         found = f"{len(frames['episode_index'])} frames in data/"
         message = f"{found} do not follow meta/episodes ({len(rows)}, {sum(lengths)} frames)"
         raise BadFile(f"{folder}: {message}: damaged, or a part is missing")

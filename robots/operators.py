@@ -24,18 +24,19 @@ def ask_outcome(read_line=input):
 class Person:
     """An operator at a keyboard, and the referee.
 
-    space                          takes over, and hands back
-    q w e r t y u, a s d f g h j   move the joints of one arm up, down; the gripper is its last
-    tab                            goes to the other arm
-    enter                          ends the episode
-    x                              the emergency stop
+    space               takes over, and hands back
+    q w e r t y u i o   move the numbers of one arm up: its joints, then its gripper
+    a s d f g h j k l   ... down
+    tab                 goes to the other arm
+    enter               ends the episode
+    x                   the emergency stop
 
     robot: a `SafeRobot`.  read_keys: read_keys() -> the keys pressed since the last call, a text
     (see `keyboard`).  read_line: as in `ask_outcome`.  subtask: the annotation of every step.
     """
 
-    UP = "qwertyu"
-    DOWN = "asdfghj"
+    UP = "qwertyuio"
+    DOWN = "asdfghjkl"
     NUDGE = 0.04  # rad, or opening, per key
 
     def __init__(self, robot, read_keys, read_line=input, subtask=""):
@@ -159,8 +160,12 @@ def keyboard(now=time.monotonic):
 
     A space bar that is held down is one space.  now: the clock, s.
     """
-    import termios  # here: Windows has neither
-    import tty
+    try:
+        import termios  # here: Windows has neither
+        import tty
+    except ImportError:
+        expected = "expected a POSIX terminal to read keys from (or --leader)"
+        raise UserError(f"--keyboard: no termios on this machine, {expected}") from None
 
     if not sys.stdin.isatty():
         raise UserError("stdin: not a terminal, expected one to read keys from")

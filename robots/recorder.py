@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from data import UserError
-from lab.files import BadFile, load_dataset, save_dataset
+from lab.files import PENDING, BadFile, load_dataset, save_dataset
 
 class Recorder:
     """Adds episodes to a dataset: one file for each at once, all in one when the session ends.
@@ -17,7 +17,7 @@ class Recorder:
 
     def __init__(self, path):
         self.path = path
-        self.folder = path + ".episodes"
+        self.folder = path + PENDING
         self.join()
         self.earlier = self._earlier_episodes()
         self.n = len(self.earlier)

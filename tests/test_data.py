@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from data import draw_prompts, episode_seeds, generator, perceive, stack_steps, stream, web_batches
+from data import UserError, draw_prompts, episode_seeds, generator, perceive, stack_steps, stream
+from data import web_batches
 from helpers import PROMPT_LENGTH, TOYS, described, episode, pictured, seen_by, wide_episode, words
 from policy import PolicyConfig
 from settings import Settings
@@ -89,13 +90,26 @@ def test_perceive_gives_keypoints_or_pictures():
     for name in ("left_wrist", "base"):
         assert seen[name].dtype == np.uint8 and np.array_equal(seen[name], pictures[name])
 
-def test_data_in_double_precision_are_read_in_single():
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.int64, bool])
+def test_numbers_of_every_kind_are_read_in_single_precision(kind):
     e = episode(5)
-    wide = {name: x.astype(np.float64) for name, x in e.observations.items()}
-    double = replace(e, observations=wide, actions=e.actions.astype(np.float64))
-    expected = stack_steps([e], TOYS, horizon=4)
-    for name, x in stack_steps([double], TOYS, horizon=4).items():
+    chance = np.random.default_rng(0)
+    numbers = {name: chance.integers(0, 2, x.shape) for name, x in e.observations.items()}
+    given, single = ({name: x.astype(k) for name, x in numbers.items()} for k in (kind, np.float32))
+    actions = e.actions.astype(np.float64)
+    expected = stack_steps([replace(e, observations=single)], TOYS, horizon=4)
+    found = stack_steps([replace(e, observations=given, actions=actions)], TOYS, horizon=4)
+    for name, x in found.items():
         assert x.dtype == expected[name].dtype and torch.equal(x, expected[name]), name
+
+def test_pictures_are_bytes():
+    """A renderer's numbers from 0 to 1 would all be black."""
+    e = pictured(4, 0)
+    top = np.zeros((4, 24, 24, 3), np.uint8)
+    good, bad = (replace(e, observations=e.observations | {"top": x}) for x in (top, top / 255))
+    assert stack_steps([good], seen_by("top"))["top"].dtype == torch.uint8
+    with pytest.raises(UserError, match="top: float64, expected images as uint8, 0 to 255"):
+        stack_steps([bad], seen_by("top"))
 
 def test_steps_come_with_the_pictures_of_their_own_moment():
     data = [pictured(4, 0), pictured(3, 1)]

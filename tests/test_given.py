@@ -224,6 +224,74 @@ def test_who_does_not_know_the_task_of_the_data_measures_nothing(saved, tmp_path
     monkeypatch.setattr("lab.aside.workers", None)
     assert main("--data", saved, *options(SIZES), "--out", tmp_path / "out") == 0
 
+# ---------------------------------------------------------------- data, and a world
+
+WORLD = """
+import numpy as np
+from sim_tasks.task import Task
+
+class Napkin:
+    stage = 0
+    lost = False
+
+    def reset(self, seed):
+        self.state = np.zeros(14)
+
+    def observe(self):
+        return {"state": self.state}
+
+    def step(self, action):
+        self.state[:6] = action
+
+NAPKIN = Task(
+    name="fold the napkin", prompt="fold the napkin", subtasks=("turn over",), hz=50.0,
+    max_steps=55, action_dim=6, scene=Napkin,
+)
+"""
+
+@pytest.fixture
+def world(tmp_path):
+    """A world of the task of the data, without an expert."""
+    path = tmp_path / "napkin.py"
+    path.write_text(WORLD, encoding="utf-8")
+    return f"{path}:NAPKIN"
+
+def test_where_there_is_a_world_algorithm_1_goes_on_after_the_data(
+    saved, whole, world, tmp_path, monkeypatch
+):
+    """K is its default there, or that of the data, if they have more; --quick has its own."""
+    assert cli.with_data({"data": saved}, None)[0].iterations == 0
+    later = [replace(e, iteration=3) for e in whole if e.iteration == 2]
+    found = []
+    for name, episodes in (("two", whole), ("three", whole + later)):
+        path = str(tmp_path / f"{name}.npz")
+        save_dataset(episodes, path)
+        found.append(cli.with_data({"data": path, "task": world}, None)[0].iterations)
+    found.append(cli.with_data({"data": saved, "task": world}, None)[0].iterations)
+    asked = {"data": saved, "task": world, "iterations": 0}
+    found.append(cli.with_data(asked, None)[0].iterations)
+    assert found == [2, 3, 2, 0]
+    asked = []
+    monkeypatch.setattr(cli, "finish", lambda run, report: None)
+    arguments = ["--quick", "--data", saved, "--task", world, "--out", str(tmp_path / "out")]
+    assert cli.main(lambda s, keep: asked.append(s), None, None, arguments) == 0
+    assert (asked[0].iterations, asked[0].corrected) == (1, 0)
+
+def test_iterations_of_another_task_of_the_data_do_not_count(demos, tmp_path):
+    others = [replace(e, task="other", iteration=1, source="autonomous") for e in demos[:2]]
+    path = str(tmp_path / "D.npz")
+    save_dataset(demos + others, path)
+    s, found = cli.with_data({"data": path}, None)
+    assert s.iterations == 0 and set(found) == {"D_demo", "D_0", "held out V_pre"}
+
+def test_one_demonstration_will_not_do_where_nobody_shows_another(
+    demos, world, tmp_path, capsys
+):
+    path = tmp_path / "D.npz"
+    save_dataset(demos[:1], path)
+    line = complaint(capsys, tmp_path / "out", "--data", path, "--task", world)
+    assert "data: one episode of iteration 0, expected two or more" in line
+
 # ---------------------------------------------------------------- what cannot be
 
 def complaint(capsys, out, *arguments):

@@ -336,6 +336,15 @@ def test_contents_that_cannot_be(saved, change, monkeypatch):
     assert_refused(saved)
     assert not os.path.exists("sprung")
 
+def test_the_episode_that_cannot_be_is_named(saved):
+    with np.load(saved) as file:
+        arrays = {name: file[name] for name in file.files}
+    first_of_the_third = arrays["lengths"][:2].sum()
+    arrays["actions"][first_of_the_third + 1, 0] = np.nan
+    np.savez(saved, **arrays)
+    with pytest.raises(BadFile, match="episode 2: actions: not finite at step 1"):
+        load_dataset(saved)
+
 @pytest.mark.parametrize(
     "missing", (*files.PER_STEP, *files.PER_EPISODE, "success", "stages", "n_stages", "lengths")
 )

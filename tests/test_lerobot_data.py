@@ -17,7 +17,8 @@ pa = pytest.importorskip("pyarrow", reason="pip install -r requirements-lerobot.
 import pyarrow.parquet as pq  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from data import Episode  # noqa: E402
+from data import Episode, UserError  # noqa: E402
+from lab import cli  # noqa: E402
 from lab.files import BadFile  # noqa: E402
 from robots import lerobot_data  # noqa: E402
 from robots.lerobot_data import read_lerobot, write_lerobot  # noqa: E402
@@ -277,6 +278,17 @@ def test_episodes_that_are_missing(tmp_path):
     swapped = frames(numbers()).take([1, 0, 2, 3, 4, 5, 6, 7])
     by_hand(tmp_path, table=swapped)
     assert_refused(tmp_path, "do not follow", BadFile)
+    # Labels are joined by this number: it says where a frame lies in the dataset.
+    by_hand(tmp_path, table=with_column("index", pa.array(range(1000, 1008))))
+    assert_refused(tmp_path, "do not follow", BadFile)
+
+def test_a_run_whose_dataset_is_gone(tmp_path):
+    gone = tmp_path / "gone"
+    write_json({"data": str(gone)}, tmp_path / "run" / "settings.json")
+    with pytest.raises(UserError) as error:
+        cli.settings_of("--resume", str(tmp_path / "run"), read_lerobot)
+    expected = f"--resume: {gone}/meta/info.json: not there, expected a LeRobot dataset"
+    assert str(error.value) == expected
 
 def with_column(name, column):
     table = frames(numbers())
@@ -291,7 +303,8 @@ def with_column(name, column):
          r"top: an image \(6, 6, 3\) in row 0, expected \(6, 5, 3\) as in meta/info.json"),
         ("observation.images.top", pa.array([{"bytes": b"PNG?", "path": ""}] * 8),
          "top: row 0 is not an image"),
-        ("observation.state", pa.array([[np.nan, 0.0]] * 8), "state: not finite at step 0"),
+        ("observation.state", pa.array([[np.nan, 0.0]] * 8),
+         "episode 0: state: not finite at step 0"),
     ],
     ids=("narrow", "no struct", "another size", "no image", "not finite"),
 )  # fmt: skip

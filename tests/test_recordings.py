@@ -23,6 +23,7 @@ from hardware import SafeRobot
 from helpers import TINY_RUN, episode, options, toy_value
 from labels import label
 from lab import cli
+from lab.given import read
 from lab.files import SCRATCH, load_dataset, load_network, save_dataset, save_network
 from robots.__main__ import main, stand_still
 from robots.recorder import Recorder
@@ -230,6 +231,15 @@ def test_what_a_killed_session_recorded_is_kept_whatever_became_of_the_file(tmp_
         pass
     assert lengths(out) == [4, 5, 6, 3, 9, 8, 7]
     assert os.listdir(tmp_path) == ["mine.npz"]
+
+def test_who_reads_a_dataset_is_told_what_a_killed_session_left_beside_it(tmp_path, capsys):
+    out = str(tmp_path / "mine.npz")
+    save_dataset([episode(3)], out)
+    assert len(read(out, None)) == 1 and capsys.readouterr().err == ""
+    left_behind(out, episode(9), episode(8))
+    assert len(read(out, None)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"warning: without 2 episodes in {out}.episodes (python -m robots")
 
 def test_a_session_killed_while_it_wrote_locks_nobody_out(tmp_path):
     out = str(tmp_path / "mine.npz")

@@ -262,6 +262,16 @@ def test_compare_averages_over_seeds_and_sets_apart_the_axis(tiny, tmp_path):
     ]  # fmt: skip
     assert [g["rows"][0]["success"]["mean"] for g in data["groups"]] == pytest.approx([0.5, 0.6])
 
+def test_a_run_from_before_a_setting_was_there_can_be_compared_in_it(tiny, tmp_path):
+    old, new = (another(tiny, tmp_path, name, 0) for name in ("old", "new"))
+    path = os.path.join(old, "metrics.json")
+    metrics = read_json(path)
+    del metrics["settings"]["sft_steps"]
+    write_text(path, json.dumps(metrics))
+    for runs in ([old, new], [new, old]):
+        names = {g["name"] for g in data_of(compare(runs, "sft_steps"))["groups"]}
+        assert names == {"sft_steps = None (seed 0)", "sft_steps = 2 (seed 0)"}
+
 def test_compare_refuses_what_may_not_be_averaged(tiny, tmp_path, capsys):
     a = another(tiny, tmp_path, "a", 0)
     b = another(tiny, tmp_path, "b", 1, sft_steps=50)

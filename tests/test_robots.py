@@ -20,11 +20,12 @@ import control
 import sim_tasks
 from benchmarks.driver import SimulatedTime
 from control import REDO, Clock, drive
+from data import UserError
 from driver import WIDE, Still, background, command, rig, rising, safe
 from hardware import EmergencyStop, SafeRobot, Safety, Station, Task, to_dict, to_vector
 from helpers import ROOT, episode, toy_policy, toy_value
 from lab.files import load_dataset, save_dataset, save_network
-from robots.__main__ import main, stand_still
+from robots.__main__ import main, person_of, stand_still
 from robots.checkpoint import actor
 from robots.lerobot import LeaderArm, LeRobotRobot, check_degrees
 from robots.operators import OncePerPress, Person, ask_outcome, keyboard
@@ -632,6 +633,29 @@ def test_targets_of_a_person_do_not_wind_up_beyond_the_limits():
         targets.append(person.act(seen)[0, 0])
     assert np.allclose(targets, [0.5, 0.46])  # the way back begins with the first key
 
+def test_a_person_reaches_the_gripper_of_an_arm_of_seven_joints():
+    """And where an arm has more numbers than keys, it says so before anything moves."""
+    keys = [" i", "k", "\ti"]
+    robot = safe(Still(joints=7))
+    person = Person(robot, lambda: keys.pop(0))
+    seen = {"state": np.full((1, 16), 0.5)}
+    moved = []
+    for _ in range(3):
+        person.wants_control(seen)
+        moved.append(person.act(seen)[0] - 0.5)
+    expected = np.zeros((3, 16))
+    expected[0, 7] = expected[2, 15] = Person.NUDGE
+    assert np.allclose(moved, expected)
+    args = SimpleNamespace(leader=None, keyboard=True)
+    with pytest.raises(UserError, match="--keyboard: arms of 10 numbers, expected at most 9"):
+        person_of(args, safe(Still(joints=9)), None)
+
+def test_without_a_posix_terminal_there_is_no_keyboard(monkeypatch):
+    monkeypatch.setitem(sys.modules, "termios", None)  # as on Windows
+    with pytest.raises(UserError, match="--keyboard: no termios on this machine, expected"):
+        with keyboard():
+            pass
+
 @pytest.mark.parametrize("enter", ["\r", "\n"])
 def test_enter_ends_the_episode_however_the_terminal_says_it(enter):
     person = Person(safe(Still()), lambda: enter)
@@ -824,6 +848,18 @@ def test_the_prompt_is_that_of_the_scene(tmp_path, monkeypatch, simulated_clock)
 def test_standing_still_is_a_chunk_of_where_it_is():
     state = np.array([[0.1, 0.2, 0.3, 0.4]])
     assert np.array_equal(stand_still({"state": state}, None), np.tile(state, (1, 8, 1)))
+
+def test_an_arm_that_sags_under_its_load_is_told_the_same_target_again():
+    """A servo rests a little below its goal: where it is would be lower with every chunk."""
+    chunks = control.Chunks(stand_still, execute=4, lead=2)
+    live = np.ones(1, bool)
+    q = np.array([[1.0, -0.5]])
+    sent = []
+    for t in range(40):
+        target = chunks.next(t, {"state": q}, live, ~live)
+        sent.append(target)
+        q = target - 0.01
+    assert np.array_equal(np.concatenate(sent), np.tile([[1.0, -0.5]], (40, 1)))
 
 WRONG = [
     (["--robot", "ros:x"], "--robot: ros:x"),
