@@ -166,7 +166,8 @@ class Chunks:
     policy: (observation {name: (1, ...)}, live bool (1,), frozen (1, lead, action_dim) or None)
     -> (1, H, action_dim), H >= execute + lead.
 
-    lead = 0: a chunk is requested when it is needed, and the arm waits for it.
+    lead = 0: a chunk is requested when it is needed.  With `at_once` the arm waits for it; else the
+    old chunk goes on until it is there, and it is entered as late as it came.
     lead > 0, real-time chunking: it is requested `lead` steps ahead, is told the actions that will
     be carried out meanwhile (frozen), and comes into force with its entry `lead`.  If it is late,
     the old chunk is carried out to its end; then the arm stands (`next` returns None) until a

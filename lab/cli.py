@@ -15,7 +15,7 @@ from data import UserError
 from lab.aside import aside
 from lab.compare import compare
 from lab.files import BadFile, claim, read_json
-from lab.given import datasets, read, settle
+from lab.given import datasets, read, settle, side_of
 from lab.pictures import before_and_after, draw_pictures
 from lab.program import run_program
 from lab.progress import Progress, Quiet, stages_of, summary_writer
@@ -157,7 +157,7 @@ def with_data(asked, read_lerobot, usual=Settings.iterations):
     if not asked.get("data"):
         return Settings(**asked), {}
     asked["data"] = os.path.abspath(asked["data"])  # --resume may come from another folder
-    episodes = read(asked["data"], read_lerobot, asked.get("vision"))
+    episodes = episodes_given(asked, read_lerobot)
     asked["task"], episodes = settle(episodes, asked.get("task"))
     task = find_task(asked["task"])
     images = [name for name, x in episodes[0].observations.items() if x.ndim == 4]
@@ -170,6 +170,11 @@ def with_data(asked, read_lerobot, usual=Settings.iterations):
         raise UserError(f"--iterations: {asked['iterations']}, {message}")
     settings = Settings(**asked)
     return settings, datasets(episodes, settings)
+
+def episodes_given(asked, read_lerobot):
+    """Those of --data, with images where --vision reads them.  asked: as of `with_data`."""
+    side = side_of(asked.get("task"), asked.get("size")) if asked.get("vision") else None
+    return read(asked["data"], read_lerobot, side)
 
 def claim_free(name, settings):
     """Claim NAME, or NAME-2, NAME-3, ...: the first that is free.  Returns which."""
@@ -254,7 +259,7 @@ def main(recap, supervised, read_lerobot, argv=None):
         make_writer = summary_writer() if args.tensorboard else None
         settings, out, given = agree(lambda: open_run(args, read_lerobot))
         if rank() > 0 and settings.data:  # a task that the data name is known to who reads them
-            settle(read(settings.data, read_lerobot, settings.vision), settings.task)
+            settle(episodes_given(asdict(settings), read_lerobot), settings.task)
         run = Run(settings, out, given)
         opened.append(run)
         torch.set_num_threads(1)  # products this small gain nothing from a second core

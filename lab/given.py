@@ -5,28 +5,58 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from data import UserError, stack_steps, task_of
 from lab.files import PENDING, load_dataset
+from settings import SIZES
 from sim_tasks import TASKS, add_task, find_task
 from sim_tasks.task import load_task
 
 HELD_OUT = 10  # every so many-th episode is kept for the checks of V
-SIDE = 24  # pixels: to squares of this side LeRobot's images are shrunk
 
-def read(path, read_lerobot, images=False):
+def read(path, read_lerobot, side=None):
     """Episodes of an .npz file, or of the folder of a LeRobot dataset.
 
     read_lerobot: `robots.lerobot_data.read_lerobot`, or None without pyarrow.
-    images: with those of a LeRobot dataset.
+    side: pixels; a LeRobot dataset's images become squares of this side, those of an .npz where
+    they are no squares yet.  None: of LeRobot without images, of an .npz as they are.
     """
     if str(path).endswith(".npz"):
         warn_of_pending(path)
-        return load_dataset(path)
+        episodes = load_dataset(path)
+        return episodes if side is None else [with_squares(e, side) for e in episodes]
     if read_lerobot is None:
         message = "a folder takes pyarrow: pip install -r requirements-lerobot.txt"
         raise UserError(f"{path}: {message}")
-    return read_lerobot(path, cameras=None if images else (), side=SIDE)
+    return read_lerobot(path, cameras=() if side is None else None, side=side)
+
+def side_of(name, size):
+    """Pixels: the side of the images of a world of somebody's own, else what the networks read.
+
+    name: of the task, or None.  size: of the networks.
+    """
+    if ".py:" in (name or "") and load_task(name).has_world:
+        for x in load_task(name).world([0]).observe().values():
+            if x.ndim == 4:
+                return x.shape[1]
+    return SIZES.get(size, SIZES["toy"]).image
+
+def with_squares(e, side):
+    """The episode e, its images squares of this side where they were no squares."""
+    observations = dict(e.observations)
+    last = dict(e.last or {})
+    for name, x in e.observations.items():
+        if x.ndim == 4 and x.dtype == np.uint8 and x.shape[1] != x.shape[2]:
+            observations[name] = shrunk(x, side)
+            if name in last:
+                last[name] = shrunk(last[name][None], side)[0]
+    return replace(e, observations=observations, last=last or None)
+
+def shrunk(images, side):
+    """uint8 (T, H, W, 3) → (T, side, side, 3); each pixel is the mean of those it stands for."""
+    small = [Image.fromarray(x).resize((side, side), Image.Resampling.BOX) for x in images]
+    return np.stack([np.asarray(x) for x in small])
 
 def warn_of_pending(path):
     """Says what a recording session, running or killed, has not yet added to a dataset."""

@@ -183,7 +183,8 @@ def time_spent(episodes, joints):
         q = e.observations["state"][:, joints]  # (T, joints)
         motion.append(np.abs(np.diff(q, axis=0)).max(1, initial=0))  # (T - 1,)
     # Slower than a tenth of a fast motion of the same robot.
-    still = 0.1 * np.quantile(np.concatenate(motion), 0.95)
+    moves = np.concatenate(motion)
+    still = 0.1 * np.quantile(moves, 0.95) if len(moves) else 0
     spent = {}
     stood = {}
     for e, moved in zip(episodes, motion):

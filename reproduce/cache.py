@@ -94,6 +94,7 @@ def digest_of_sources(root):
     paths += [os.path.join(root, "lab", f"{name}.py") for name in MEASURED.split()]
     for folder in ("sim_tasks", "examples"):
         paths += sorted(glob.glob(os.path.join(root, folder, "*.py")))
+    paths.append(os.path.join(root, "reproduce", "slow_operator.py"))  # a task of an ablation
     texts = []
     for path in paths:
         with open(path, encoding="utf-8") as file:

@@ -24,6 +24,7 @@ class GymTask(Task):
     succeeded: (info {name: value}, terminated bool, reward of the last step) -> bool, at the end.
     policy: an expert, observation (S,) -> action (action_dim,); None: it starts from a dataset.
     noise: standard deviation of the error of the worst operator, in units of the action.
+    It has one subtask: an environment does not say when a stage is done.
     """
 
     env: str
@@ -31,6 +32,11 @@ class GymTask(Task):
     policy: object = None
     options: dict | None = None
     noise: float = 0.3
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.subtasks) != 1:
+            raise TaskError(f"subtasks: {self.subtasks} of an environment, expected one")
 
     @property
     def has_demonstrator(self):

@@ -25,7 +25,8 @@ class Task:
     """A task.  scene: a class whose objects are one copy of it each, see scene.py.
 
     A task without a scene has data only; one without an expert starts from a dataset.  A task that
-    steps many copies at once by itself overrides `world`, `demonstrator` and `coach`.
+    steps many copies at once by itself overrides `world`, `demonstrator`, `coach` and the three
+    properties that say whether there are any (`gym_task.GymTask`).
     """
 
     name: str  # the id to which ε_ℓ and the time limit belong

@@ -277,6 +277,57 @@ def test_where_there_is_a_world_algorithm_1_goes_on_after_the_data(
     assert cli.main(lambda s, keep: asked.append(s), None, None, arguments) == 0
     assert (asked[0].iterations, asked[0].corrected) == (1, 0)
 
+def filmed(demos, height, width):
+    """The demonstrations with images whose left half is bright."""
+    found = []
+    for e in demos:
+        top = np.zeros((len(e), height, width, 3), np.uint8)
+        top[:, :, : width // 2] = 200
+        found.append(replace(e, observations=e.observations | {"top": top}))
+    return found
+
+@pytest.mark.parametrize("size, side", [("toy", 24), ("small", 64)])
+def test_images_that_are_no_squares_become_those_that_the_networks_read(
+    demos, size, side, tmp_path
+):
+    """So a robot's own recordings, of 128 x 96 pixels, can be learned from."""
+    path = str(tmp_path / "D.npz")
+    save_dataset(filmed(demos, 96, 128), path)
+    s, found = cli.with_data({"data": path, "vision": True, "size": size}, None)
+    top = found["D_0"][0].observations["top"]
+    assert s.interface.cameras == ("top",) and s.interface.image == side
+    assert top.shape[1:] == (side, side, 3)
+    assert (top[:, :, : side // 2] == 200).all() and (top[:, :, side // 2 :] == 0).all()
+    save_dataset(filmed(demos, 48, 48), path)  # squares stay
+    s, found = cli.with_data({"data": path, "vision": True, "size": size}, None)
+    assert s.interface.image == found["D_0"][0].observations["top"].shape[1] == 48
+    s, found = cli.with_data({"data": path, "size": size}, None)
+    assert s.interface.cameras == ()
+
+def test_of_lerobot_images_are_asked_for_as_large_as_the_world_shows_them(demos, world, tmp_path):
+    with open(world.rpartition(":")[0], "a", encoding="utf-8") as file:
+        file.write("""
+class Filmed(Napkin):
+    def observe(self):
+        return super().observe() | {"top": np.zeros((40, 40, 3), np.uint8)}
+
+from dataclasses import replace
+NAPKIN = replace(NAPKIN, scene=Filmed)
+""")
+    asked = []
+
+    def read_lerobot(path, cameras, side):
+        asked.append((cameras, side))
+        return filmed(demos, side, side) if side else demos
+
+    folder = str(tmp_path)
+    s, _ = cli.with_data({"data": folder, "task": world, "vision": True}, read_lerobot)
+    assert s.interface.image == 40
+    s, _ = cli.with_data({"data": folder, "vision": True, "size": "small"}, read_lerobot)
+    assert s.interface.image == 64
+    cli.with_data({"data": folder}, read_lerobot)
+    assert asked == [(None, 40), (None, 64), ((), None)]
+
 def test_iterations_of_another_task_of_the_data_do_not_count(demos, tmp_path):
     others = [replace(e, task="other", iteration=1, source="autonomous") for e in demos[:2]]
     path = str(tmp_path / "D.npz")

@@ -153,6 +153,7 @@ def test_sizes_and_settings_come_from_the_environment(monkeypatch):
         (dict(env="CartPole-v1"), ["action_dim: 1", "CartPole-v1", "Discrete(2)"]),
         (dict(env="SimTasks/Box-v0", action_dim=6), ["env", "SimTasks/Box-v0", "Dict", "Box (S,)"]),
         (dict(env="Nowhere-v0"), ["env: 'Nowhere-v0'"]),
+        (dict(subtasks=("swing", "hold")), ["subtasks: ('swing', 'hold')", "expected one"]),
     ],
 )
 def test_an_environment_that_does_not_fit_is_named_in_one_line(change, words):

@@ -144,6 +144,9 @@ def test_time_is_counted_by_subtask_and_standing_still_by_the_joints():
     assert found["spent"] == pytest.approx({"a": (0.4 + 2.0) / 2, "b": 0.6 / 2})
     assert found["still"]["b"] == pytest.approx(0.3 / 2)
     assert (found["episodes"], found["success"]) == (2, 0.5)
+    # Of episodes of one step nothing is known to move.
+    (spent,) = report.time_spent([episode(1), episode(1)], [0, 1, 3, 4])["spent"].values()
+    assert spent == pytest.approx(0.1)
 
 def test_what_has_no_sketch_is_shown_by_pictures_cameras_or_keypoints():
     class Plain:

@@ -161,6 +161,7 @@ def test_the_version_is_that_of_the_modules_sources(tmp_path):
         ("lab/plots.py", False),
         ("examples/aloha.py", True),
         ("reproduce/stages.py", False),
+        ("reproduce/slow_operator.py", True),
         ("hardware.py", False),
         ("recap.py", True),
         ("labels.py", True),
