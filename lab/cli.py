@@ -78,7 +78,7 @@ def parser():
     output.add_argument("--episode", metavar="K:I", help="--view opens with episode I of D_K")
     about = "only write compare.html, the curves of finished runs over one another"
     output.add_argument("--compare", metavar="OUT", nargs="+", help=about)
-    about = "the one setting in which the runs of --compare differ, like sft_steps"
+    about = "the one setting in which runs of --compare differ, like sft_steps, or folder"
     output.add_argument("--axis", metavar="SETTING", help=about)
     return parser
 
@@ -169,7 +169,18 @@ def with_data(asked, read_lerobot, usual=Settings.iterations):
         message = f"expected at most the {n_iterations} of the data: nothing can be collected"
         raise UserError(f"--iterations: {asked['iterations']}, {message}")
     settings = Settings(**asked)
+    if task.name not in TASKS and ".py:" not in asked["task"]:
+        print(layout_of(settings.interface))
     return settings, datasets(episodes, settings)
+
+def layout_of(interface):
+    """What data do not say and a task of one's own may: how an action is read, in a line."""
+    numbers = interface.action_dim // interface.n_arms
+    absolute = ", ".join(str(i) for i in interface.absolute)
+    return (
+        f"actions: taken as arms: {interface.n_arms}, numbers of each: {numbers}, no targets for "
+        f"the state: {absolute or 'none'} (docs/OWN_TASK.md: how to change it)"
+    )
 
 def episodes_given(asked, read_lerobot):
     """Those of --data, with images where --vision reads them.  asked: as of `with_data`."""

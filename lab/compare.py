@@ -1,5 +1,6 @@
 """compare.html: the curves of several finished runs over one another, means over their seeds."""
 import os
+import re
 
 import numpy as np
 
@@ -9,17 +10,20 @@ from lab.progress import read_history
 from lab.report import page
 from lab.tables import finished, half_interval
 
+FOLDER = "folder"
+
 def compare(folders, axis=None):
     """Write compare.html beside the runs.  Returns its path.
 
-    axis: the one setting, beside the seed, in which they may differ; None: in none.
+    axis: the one setting, beside the seed, in which they may differ; None: in none.  FOLDER: the
+    settings agree, and runs of two versions of the code are set apart by their folders' names.
     UserError: a run is there twice, is not finished, or differs in another setting.
     """
     runs = [finished(folder, "--compare") for folder in folders]
     check(folders, [run["settings"] for run in runs], axis)
     groups = {}  # value of the axis -> the places of its runs
-    for i, run in enumerate(runs):
-        groups.setdefault(None if axis is None else run["settings"].get(axis), []).append(i)
+    for i, (folder, run) in enumerate(zip(folders, runs)):
+        groups.setdefault(place_of(folder, run["settings"], axis), []).append(i)
     names = {}  # of all stages, in their order
     for run in runs:
         names |= dict.fromkeys(row_name(row) for row in run["stages"])
@@ -43,10 +47,16 @@ def compare(folders, axis=None):
     write_text(path, page(data))
     return path
 
+def place_of(folder, s, axis):
+    """What sets a run apart from those of other groups.  s: its settings."""
+    if axis == FOLDER:  # runs/before-seed0 and runs/before-seed1 are one group
+        return re.sub(r"-seed\d+", "", os.path.basename(os.path.abspath(folder)))
+    return None if axis is None else s.get(axis)
+
 def check(folders, settings, axis):
     """UserError where runs may not be compared, see `compare`."""
-    if axis is not None and not any(axis in s for s in settings):
-        raise UserError(f"--axis: {axis!r}, expected a setting, like sft_steps")
+    if axis not in (None, FOLDER) and not any(axis in s for s in settings):
+        raise UserError(f"--axis: {axis!r}, expected a setting, like sft_steps, or {FOLDER}")
     seen = {}
     for folder, s in zip(folders, settings):
         for name in sorted(s.keys() | settings[0].keys()):
@@ -55,10 +65,11 @@ def check(folders, settings, axis):
                 found = f"{name} is {first!r} in {folders[0]}, {s.get(name)!r} in {folder}"
                 expected = f"expected runs that differ in their seed alone (or --axis {name})"
                 raise UserError(f"--compare: {found}, {expected}")
-        key = s["seed"], s.get(axis)
+        key = s["seed"], place_of(folder, s, axis)
         if key in seen:
-            twice = f"{seen[key]} and {folder} are the same run, of seed {s['seed']}"
-            raise UserError(f"--compare: {twice}, expected each once")
+            alike = f"{seen[key]} and {folder} have the same settings and seed, {s['seed']}"
+            expected = f"expected each once (of two versions of the code: --axis {FOLDER})"
+            raise UserError(f"--compare: {alike}, {expected}")
         seen[key] = folder
 
 def row_name(row):

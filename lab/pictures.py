@@ -19,7 +19,7 @@ LAST_S = 1.5  # how long the last frame of a GIF stands
 def draw_pictures(run, metrics):
     """learning_curve.png, value_trace.png, before.gif and after.gif of a finished run.
 
-    Returns, in words, which episodes the GIFs show.
+    Returns, in words, which episodes the GIFs show; None for a task without pictures.
     """
     s = run.settings
     task = s.target
@@ -45,7 +45,7 @@ def draw_pictures(run, metrics):
     value = load_network(run.path(f"V_{s.iterations}.npz"))
     whose = f"V_{s.iterations} on rollouts of π_0"
     save_figure(value_figure(value, task, traced, whose), run.path("value_trace.png"))
-    return which_pair(before, after, chosen)
+    return which_pair(before, after, chosen) if pictures else None
 
 def before_and_after(s, folder):
     """Rollouts of π⁰ and of the last policy on the same seeds, kept in before.npz and after.npz."""

@@ -37,6 +37,8 @@ class Copies:
         self.n = len(self.seeds)
         self.scenes = [task.scene() for _ in self.seeds]
         for scene, seed in zip(self.scenes, self.seeds):
+            if not hasattr(scene, "reset"):
+                raise self._error("scene: has no 'reset', expected one")
             scene.reset(seed)
             for name in ("stage", "lost", "observe", "step"):
                 if not hasattr(scene, name):

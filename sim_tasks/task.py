@@ -61,6 +61,9 @@ class Task:
         for name in ("name", "prompt"):
             if not getattr(self, name):
                 raise TaskError(f"{name}: {getattr(self, name)!r}, expected words")
+        if isinstance(self.subtasks, str):
+            expected = f"expected a tuple, like ({self.subtasks!r},)"
+            raise TaskError(f"subtasks: {self.subtasks!r}, {expected}")
         if not self.subtasks:
             raise TaskError(f"subtasks: none in task {self.name!r}, expected at least one")
         if not 0 < self.hz < float("inf"):

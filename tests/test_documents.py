@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import ranks
+import sim_tasks
 from helpers import TOYS, toy_policy
 from pages import (
     DOCS, MODULES, PACKAGES, PAGES, ROOT, TESTS, in_a_line, is_dotted_name, links, read, resolve,
@@ -20,6 +21,7 @@ from pages import (
 
 from baselines import spo_loss
 from collection import demonstrate
+from lab import cli
 from data import episode_seeds
 from lab.evaluation import score
 from lab.files import load_dataset, save_dataset, save_network
@@ -235,7 +237,21 @@ def test_every_snippet_is_tested():
     """Those of YOUR_VLA.md: test_your_vla.py; of TRY.md: test_try.py."""
     found = {page.name: read(page).count("```python") for page in FOR_READERS}
     found = {name: n for name, n in found.items() if n > 0}
-    assert found == {"FAQ.md": 1, "OWN_TASK.md": 1, "TRY.md": 1, "YOUR_VLA.md": 3}
+    assert found == {"FAQ.md": 1, "OWN_TASK.md": 3, "TRY.md": 1, "YOUR_VLA.md": 3}
+
+def test_data_of_your_own_are_as_the_page_makes_them(tmp_path, monkeypatch):
+    """One arm of four numbers where the task says so, two of two where nobody does."""
+    _, data, task = re.findall(r"```python\n(.*?)```", read(ROOT / "docs" / "OWN_TASK.md"), re.S)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sim_tasks, "ADDED", {})
+    exec(data, {})
+    (tmp_path / "reach.py").write_text(task, encoding="utf-8")
+    for asked, arms, absolute in (({}, 2, (1, 3)), ({"task": "reach.py:REACH"}, 1, (3,))):
+        s, found = cli.with_data(asked | {"data": "my.npz"}, None)
+        assert (s.interface.n_arms, s.interface.absolute) == (arms, absolute)
+        assert {name: len(D) for name, D in found.items()} == {
+            "D_demo": 18, "D_0": 18, "held out V_pre": 2,
+        }  # fmt: skip
 
 @pytest.mark.slow
 def test_the_check_of_a_task_of_your_own_says_what_the_page_expects(monkeypatch, capsys):

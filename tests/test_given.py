@@ -146,6 +146,8 @@ def test_lines_1_and_2_run_on_demonstrations_and_end_with_checks(saved, demos, t
     assert main("--data", saved, *options(SIZES), "--out", out) == 0
     printed = capsys.readouterr().out
     assert "there is no world in which to evaluate the policy" in printed
+    layout = "actions: taken as arms: 2, numbers of each: 3, no targets for the state: 2, 5"
+    assert layout in printed
     assert "V_pre held out" in printed and "β" not in printed.replace("by η", "")
     metrics = json_of(out, "metrics.json")
     assert metrics["task"] == NAME and metrics["stages"] == [] and metrics["labels"] == []

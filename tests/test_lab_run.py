@@ -15,6 +15,7 @@ import recap
 from helpers import ROOT, TINY_RUN, episode, options
 from lab import cli, files
 from lab.files import load_dataset, load_network
+from lab.pictures import draw_pictures
 from lab.run import Run
 from settings import Settings
 
@@ -50,6 +51,18 @@ def test_a_run_leaves_what_it_promises(tiny):
     assert set(metrics["value"]) >= {"V_pre", "V_1"} and "V_0" not in metrics["value"]
     for name, x in metrics["value"]["V_1"].items():
         assert metrics["value"][name] == x  # of the last V, once more at the top
+
+def test_where_a_task_has_no_pictures_none_are_promised(tiny, tmp_path, monkeypatch):
+    out, metrics = tiny
+    for name, frames in (("filmed", 3), ("blind", 0)):
+        folder = str(tmp_path / name)
+        shutil.copytree(out, folder, ignore=shutil.ignore_patterns("*.gif"))
+        pictures = [np.zeros((8, 8, 3), np.uint8)] * frames
+        monkeypatch.setattr("lab.pictures.film", lambda *x: pictures)
+        said = draw_pictures(Run(Settings(**TINY_RUN), folder), metrics)
+        films = [name for name in sorted(os.listdir(folder)) if name.endswith(".gif")]
+        assert films == (["after.gif", "before.gif"] if frames else [])
+        assert said is None if not frames else said.startswith("before.gif, after.gif: number")
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

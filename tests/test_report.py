@@ -265,6 +265,20 @@ def test_compare_averages_over_seeds_and_sets_apart_the_axis(tiny, tmp_path):
     ]  # fmt: skip
     assert [g["rows"][0]["success"]["mean"] for g in data["groups"]] == pytest.approx([0.5, 0.6])
 
+def test_two_versions_of_the_code_are_set_apart_by_their_folders(tiny, tmp_path):
+    """With the same settings and seeds: nothing else tells them apart."""
+    success = {"before-seed0": 0.2, "before-seed1": 0.4, "after-seed0": 0.7, "after-seed1": 0.9}
+    runs = []
+    for name, x in success.items():
+        runs.append(another(tiny, tmp_path, name, int(name[-1]), x))
+    groups = data_of(compare(runs, "folder"))["groups"]
+    assert [(g["name"], g["n"]) for g in groups] == [
+        ("folder = before (seed 0, 1)", 2), ("folder = after (seed 0, 1)", 2),
+    ]  # fmt: skip
+    assert [g["rows"][0]["success"]["mean"] for g in groups] == pytest.approx([0.3, 0.8])
+    with pytest.raises(UserError, match="have the same settings and seed, 0.*--axis folder"):
+        compare(runs)
+
 def test_a_run_from_before_a_setting_was_there_can_be_compared_in_it(tiny, tmp_path):
     old, new = (another(tiny, tmp_path, name, 0) for name in ("old", "new"))
     path = os.path.join(old, "metrics.json")
@@ -280,7 +294,7 @@ def test_compare_refuses_what_may_not_be_averaged(tiny, tmp_path, capsys):
     b = another(tiny, tmp_path, "b", 1, sft_steps=50)
     c = another(tiny, tmp_path, "c", 2, sft_steps=50, batch=16)
     for given, message in (
-        ((a, b), "sft_steps is 2 in"), ((a, a), "are the same run, of seed 0"),
+        ((a, b), "sft_steps is 2 in"), ((a, a), "have the same settings and seed, 0"),
         ((a, c, "--axis", "sft_steps"), "batch is 8 in"),
         ((a, "--axis", "nothing"), "--axis: 'nothing', expected a setting"),
         ((str(tmp_path),), "holds no metrics.json"),

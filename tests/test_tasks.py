@@ -131,6 +131,11 @@ def test_a_success_at_the_last_step_is_no_time_out():
             world.step(world.experts())
         assert (world.success[0], world.timeout[0]) == (success, not success)
 
+def test_a_forgotten_comma_makes_no_stages_of_letters():
+    with pytest.raises(TaskError) as error:
+        of_scene(subtasks=("come here"))
+    assert str(error.value) == "subtasks: 'come here', expected a tuple, like ('come here',)"
+
 def test_observations_are_float32_or_uint8_and_fresh():
     world = Copies(SLIDE, [1, 2])
     seen = world.observe()
@@ -164,9 +169,16 @@ class Stateless(Slide):
     def observe(self):
         return {"keypoints": np.zeros((2, 2))}
 
+class NeverBegins:
+    """Its reset has another name."""
+
+    def start(self, seed):
+        pass
+
 @pytest.mark.parametrize(
     "scene, words",
     [
+        (NeverBegins, ["scene: has no 'reset'"]),
         (Grows, ["observe: shapes", "(3, 2)", "expected", "(2, 2)"]),
         (Forgets, ["observe: shapes", "'top'", "expected"]),
         (Breaks, ["observe: keypoints is not finite"]),
