@@ -72,7 +72,7 @@ def together(a, b):
         return a + b
     found = pooled(a, b) if "se" in a else {}
     for key in a:
-        if key in found or key not in b:
+        if key in found or a[key] is None or b.get(key) is None:
             continue
         of_one_seed = key in ("episodes", "se_evaluation")
         found[key] = a[key] if of_one_seed else together(a[key], b[key])
