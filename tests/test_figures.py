@@ -677,7 +677,7 @@ def sentences():
     some = "150 + 50 corrected | recap_1 β=1"
     none = "200 autonomous, none corrected | recap_1 β=1"
     yield f"{ratio_text(fewer_failures(corrections, some, none))} with 50 of 200"
-    yield f"{ratio_text(gain(corrections, some, none))} (ablation corrections)"
+    yield f"{ratio_text(gain(corrections, some, none))} (ablation corrections, ten)"
     operator = result("ablation_operator")["policy"]
     names = [f"{n} corrected slowly | recap_1 β=1" for n in (50, 190)]
     yield f"a faster policy than many, {ratio_text(gain(operator, *names))} (ablation operator)"
