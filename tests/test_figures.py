@@ -604,7 +604,9 @@ def sentences():
     yield f"and {number(after['success'], 1, 100)} % succeed (fig12, ten)"
     shares = result("ablation_positive_collar")["policy"]
     many = shares["FoldCollar, 40% positive | recap_2 β=1"]["success"]
-    yield f"40 % positive it is {number(many, 1, 100)} % (ablation positive_collar)"
+    few = shares["FoldCollar, 20% positive | recap_2 β=1"]["success"]
+    many, few = (number(x, 1, 100) for x in (many, few))
+    yield f"40 % positive it is {many} %, with our 20 {few} (ablation positive_collar)"
     ratios = []
     for task, x in on_ten("cfg").items():
         faster = gain(x, "recap_2 β=1.5", "recap_2 β=1")
@@ -613,6 +615,9 @@ def sentences():
             ratios.append(faster["ratio"])
     assert len(ratios) == 4
     yield f"β = 1.5 brings × {min(ratios):.2f} to × {max(ratios):.2f} on four tasks"
+    shirt = on_ten("cfg")["fold_shirt"]
+    more = fewer_failures(shirt, "recap_2 β=1.5", "recap_2 β=1")
+    yield f"on FoldShirt with {ratio_text(more)} of the failures"
     espresso = [ten["espresso"], "recap_2 β=1.5", "recap_2 β=1"]
     yield f"{ratio_text(gain(*espresso))} in throughput, with"
     yield f"with {ratio_text(fewer_failures(*espresso))} of the failures (fig7, ten)"
@@ -621,8 +626,10 @@ def sentences():
         yield f"{ratio_text(gain(ten[task], last_row(ten[task])))} {place}"
     again = result("headline")
     hard = [again[task] for task in ("fold_diverse", "espresso")]
+    short = [f"× {gain(x, last_row(x))['ratio']:.2f}" for x in hard]
+    yield f"on seeds 41 to 45 RECAP is at {short[0]} and {short[1]} of SFT"
     multiples = [ratio_text(gain(x, last_row(x), LONG)) for x in hard]
-    yield f"of SFT in as many RECAP has {multiples[0]} and {multiples[1]} (headline)"
+    yield f"at {multiples[0]} and {multiples[1]} of SFT in as many steps (headline)"
     diverse = again["fold_diverse"]
     guided = last_row(diverse, guided=True)
     yield f"guided RECAP has {ratio_text(gain(diverse, guided, ALONE))} of its throughput"
@@ -645,7 +652,11 @@ def sentences():
     second = [gain(x, "recap_2 β=1", "recap_1 β=1") for x in ten.values()]
     assert len(second) == 5 and all(interval_above(x, 1) for x in second)
     numbers = [x["ratio"] for x in second]
-    yield f"adds × {min(numbers):.2f} to × {max(numbers):.2f} on five tasks, always significantly"
+    yield f"adds × {min(numbers):.2f} to × {max(numbers):.2f} at β = 1 on five tasks, always"
+    guided = [last_row(x, guided=True).removeprefix("recap_2") for x in ten.values()]
+    second = [gain(x, f"recap_2{b}", f"recap_1{b}") for x, b in zip(ten.values(), guided)]
+    above = sum(interval_above(x, 1) for x in second)
+    yield f"guided it does on {WORDS[above]} (fig7, fig12, ten)"
     many = "FoldShirt, 200 a round"
     yield f"four rounds climb at β = 1, to {over_the_first(many, 'β=1')} of the first"
     yield f"on FoldDiverse to {over_the_first('FoldDiverse, 50 a round', 'β=1')}"
@@ -670,7 +681,8 @@ def sentences():
     yield f"with an AUC of {span(auc)}"
     turn = mistakes["fold_collar"]["wrong turn"]["auc"]["mean"]
     yield f"one step's drop has {turn:.2f}"
-    yield f"V hopes too much, by {span(errors_of_v())}"
+    *errors, rare = sorted(errors_of_v())
+    yield f"V hopes too much, by {span(errors)}, after a rare one by {rare:.2f}"
     clock = result("ablation_clock")["policy"]
     seen = gain(clock, "a clock | recap_2 β=1", "no clock | recap_2 β=1")
     yield f"does not help: RECAP is at {ratio_text(seen)}"
@@ -686,20 +698,24 @@ def sentences():
     yield ratio_text(gain(aloha, "recap_1 β=1", base))
     balanced = "recap β={}, half of the draws positive"
     yield f"it is, {ratio_text(gain(aloha, balanced.format(1), base))}"
+    steps = ratio_text(gain(aloha, balanced.format(1), "SFT, as many steps"))
+    yield f"but not above SFT in as many steps, {steps}"
     yield f"alone are at × {gain(aloha, 'positives only', base)['ratio']:.2f} (aloha"
     both = on_ten("fig11")
     plain, guided = (last_row(both, x) for x in (False, True))
     awr = best_of(both, "AWR")
     assert awr == best_of(fig11, "AWR")
     yield f"At β = 1 it is at {ratio_text(gain(both, plain, awr))} of the best AWR"
-    yield f"guided at {ratio_text(gain(both, guided, awr))}"
-    assert interval_above(fewer_failures(both, guided, awr), 1)
-    yield "where it fails more often (fig11, ten)"
+    yield f"Guided it is at {ratio_text(gain(both, guided, awr))}"
+    assert all(interval_above(fewer_failures(both, x, awr), 1) for x in (plain, guided))
+    yield "Both fail more often (fig11, ten)"
     points = result("map")
+    guided, plain, _ = over_awr(points["base"]["rows"])
+    yield f"After one round it is at × {plain['ratio']:.2f} and × {guided['ratio']:.2f}"
     guided, plain, _ = over_awr(points["14000 gradient steps"]["rows"])
-    grown = f"the lead grows, to {ratio_text(plain)}, guided to {ratio_text(guided)} (map)"
-    yield f"In four times the steps {grown}"
-    yield f"safer at {WORDS[len(faster_and_failing(points)[1])]} of {WORDS[len(points)]} points"
+    yield f"in four times the steps at {ratio_text(plain)} and {ratio_text(guided)} (map)"
+    safer = WORDS[len(faster_and_failing(points)[1])]
+    yield f"safer at {safer} of FoldShirt's {WORDS[len(points)]} points"
     sft = [gain(x, SFT, "supervised_sft β=1") for x in four]
     assert not any(interval_above(x, 1) for x in sft)
     sft = [x["ratio"] for x in sft]
