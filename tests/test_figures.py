@@ -364,6 +364,24 @@ def both(row):
     """Success and throughput."""
     return f"{number(row['success'], 1, 100)} %, {number(row['throughput'])}"
 
+def test_cheaper_failures():
+    kept = result("ablation_c_fail")["policy"]
+    default, *_ = variants = dict.fromkeys(name.split(" | ")[0] for name in kept)
+    expected = []
+    stages = [f"recap_{k} β={beta}" for k in (1, 2) for beta in (1, 2)]
+    for variant in variants:
+        expected.append([variant, *(both(kept[f"{variant} | {stage}"]) for stage in stages)])
+    check("Cheaper failures", expected)
+    found = []
+    for measure in (gain, fewer_failures):
+        for stage in stages[2:]:
+            names = [f"{x} | {stage}" for x in ("C_fail = limit / 2, N = 5", default)]
+            found.append(ratio_text(measure(kept, *names)))
+    text = "RECAP is {} as fast after two rounds, guided {}. Failures are at {} and {}"
+    assert text.format(*found) in in_a_line(PAGE)
+    clipped = [f"{x} | recap_2 β=1" for x in ("clipped at -1", default)]
+    assert f"can show, {ratio_text(gain(kept, *clipped))} at β = 1" in in_a_line(PAGE)
+
 def test_the_generalist():
     found = result("generalist")
     expected = []
@@ -663,6 +681,9 @@ def sentences():
     yield f"Guided, FoldShirt does not, {over_the_first(many, 'guided')} (ablation climb)"
     yield f"makes them say it: {of_critics('pace')} % farther"
     yield f"RECAP is {of_critics('β=1')} as fast, guided {of_critics('β=2')} (ablation critic;"
+    cheap = result("ablation_c_fail")["policy"]
+    names = [f"C_fail = {x} | recap_2 β=1" for x in ("limit / 2, N = 5", "limit")]
+    yield f"cost half, with N = 5: {ratio_text(gain(cheap, *names))} after two rounds"
     for k, words in ((1, "In the first round a positive step moves the joints {} % farther"),
                      (2, "in the second {} (checks")):  # fmt: skip
         pace = []
