@@ -683,7 +683,8 @@ def sentences():
     yield f"RECAP is {of_critics('β=1')} as fast, guided {of_critics('β=2')} (ablation critic;"
     cheap = result("ablation_c_fail")["policy"]
     names = [f"C_fail = {x} | recap_2 β=1" for x in ("limit / 2, N = 5", "limit")]
-    yield f"cost half, with N = 5: {ratio_text(gain(cheap, *names))} after two rounds"
+    faster = ratio_text(gain(cheap, *names))
+    yield f"With N = 5 and failures that cost half it is {faster} as fast after two rounds"
     for k, words in ((1, "In the first round a positive step moves the joints {} % farther"),
                      (2, "in the second {} (checks")):  # fmt: skip
         pace = []
