@@ -134,12 +134,14 @@ def open_run(args, read_lerobot):
         usual = QUICK["iterations"]
         theirs = ()
         if args.data:
-            theirs = ("task", "iterations", "corrected")  # the data say them, or `with_data`
+            theirs = ("task", "iterations", "corrected")  # `with_data` settles them
         elif args.task is not None and not find_task(asked["task"]).has_coach:
             theirs = ("corrected",)
         asked = {name: x for name, x in QUICK.items() if name not in theirs} | asked
     settings, given = with_data(asked, read_lerobot, usual)
     check_device(settings.device)  # before the folder is made
+    if given and settings.task not in TASKS and ".py:" not in settings.task:
+        print(layout_of(settings.interface))  # of a task that is known from the data alone
     out = args.out
     if out is None:
         name = f"runs/{settings.target.name}-seed{settings.seed}"
@@ -169,8 +171,6 @@ def with_data(asked, read_lerobot, usual=Settings.iterations):
         message = f"expected at most the {n_iterations} of the data: nothing can be collected"
         raise UserError(f"--iterations: {asked['iterations']}, {message}")
     settings = Settings(**asked)
-    if task.name not in TASKS and ".py:" not in asked["task"]:
-        print(layout_of(settings.interface))
     return settings, datasets(episodes, settings)
 
 def layout_of(interface):

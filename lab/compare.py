@@ -51,7 +51,7 @@ def place_of(folder, s, axis):
     """What sets a run apart from those of other groups.  s: its settings."""
     if axis == FOLDER:  # runs/before-seed0 and runs/before-seed1 are one group
         return re.sub(r"-seed\d+", "", os.path.basename(os.path.abspath(folder)))
-    return None if axis is None else s.get(axis)
+    return s.get(axis)  # without an axis None: all are one group
 
 def check(folders, settings, axis):
     """UserError where runs may not be compared, see `compare`."""

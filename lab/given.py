@@ -36,8 +36,9 @@ def side_of(name, size):
 
     name: of the task, or None.  size: of the networks.
     """
-    if ".py:" in (name or "") and load_task(name).has_world:
-        for x in load_task(name).world([0]).observe().values():
+    task = load_task(name) if ".py:" in (name or "") else None
+    if task is not None and task.has_world:
+        for x in task.world([0]).observe().values():
             if x.ndim == 4:
                 return x.shape[1]
     return SIZES.get(size, SIZES["toy"]).image
@@ -48,15 +49,14 @@ def with_squares(e, side):
     last = dict(e.last or {})
     for name, x in e.observations.items():
         if x.ndim == 4 and x.dtype == np.uint8 and x.shape[1] != x.shape[2]:
-            observations[name] = shrunk(x, side)
+            observations[name] = np.stack([shrunk(Image.fromarray(one), side) for one in x])
             if name in last:
-                last[name] = shrunk(last[name][None], side)[0]
+                last[name] = shrunk(Image.fromarray(last[name]), side)
     return replace(e, observations=observations, last=last or None)
 
-def shrunk(images, side):
-    """uint8 (T, H, W, 3) → (T, side, side, 3); each pixel is the mean of those it stands for."""
-    small = [Image.fromarray(x).resize((side, side), Image.Resampling.BOX) for x in images]
-    return np.stack([np.asarray(x) for x in small])
+def shrunk(image, side):
+    """An image of PIL → uint8 (side, side, 3); each pixel is the mean of those it stands for."""
+    return np.asarray(image.resize((side, side), Image.Resampling.BOX))
 
 def warn_of_pending(path):
     """Says what a recording session, running or killed, has not yet added to a dataset."""

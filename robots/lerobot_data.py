@@ -33,6 +33,7 @@ from PIL import Image
 
 from data import UserError
 from lab.files import BadFile, in_a_row, numbered_episode, write_atomically
+from lab.given import shrunk
 
 SUCCESS = "next.success"
 INTERVENTION = ("intervention", "complementary_info.is_intervention")
@@ -247,10 +248,7 @@ def images_of(column, shape, names, folder, side=None):
         if (image.height, image.width) != tuple(shape[:2]):
             found = f"an image {(image.height, image.width, 3)} in row {i}"
             raise ValueError(f"{found}, expected {shape} as in meta/info.json")
-        if side is not None:
-            # Each pixel is the mean of those that it stands for.
-            image = image.resize((side, side), Image.Resampling.BOX)
-        images.append(np.asarray(image))
+        images.append(np.asarray(image) if side is None else shrunk(image, side))
     size = shape[:2] if side is None else (side, side)
     return np.array(images, np.uint8).reshape(-1, *size, 3)
 

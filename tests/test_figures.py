@@ -626,15 +626,15 @@ def sentences():
     many, few = (number(x, 1, 100) for x in (many, few))
     yield f"40 % positive it is {many} %, with our 20 {few} (ablation positive_collar)"
     ratios = []
-    for task, x in on_ten("cfg").items():
+    swept = on_ten("cfg")
+    for task, x in swept.items():
         faster = gain(x, "recap_2 β=1.5", "recap_2 β=1")
         assert interval_above(faster, 1) == (task != "espresso")
         if task != "espresso":
             ratios.append(faster["ratio"])
     assert len(ratios) == 4
     yield f"β = 1.5 brings × {min(ratios):.2f} to × {max(ratios):.2f} on four tasks"
-    shirt = on_ten("cfg")["fold_shirt"]
-    more = fewer_failures(shirt, "recap_2 β=1.5", "recap_2 β=1")
+    more = fewer_failures(swept["fold_shirt"], "recap_2 β=1.5", "recap_2 β=1")
     yield f"on FoldShirt with {ratio_text(more)} of the failures"
     espresso = [ten["espresso"], "recap_2 β=1.5", "recap_2 β=1"]
     yield f"{ratio_text(gain(*espresso))} in throughput, with"
