@@ -68,10 +68,10 @@ CLAIMS = {
         "fig7", "fig7",
         "throughput: every interval above 1",
         rules.every_stage_improves, "mostly",
-        "Each stage improves on the one before. But which pre-training SFT starts from shows no "
-        "effect, 4 % either way on ten seeds; with few demonstrations and steps of SFT up to 12 %, "
-        "not significantly (`ablation handover`). Pre-training is small here. On FoldCollar "
-        "(fig12), where SFT shows the failure mode, SFT even costs throughput.",
+        "On these four tasks each stage improves on the one before. But which pre-training SFT "
+        "starts from shows no effect, 4 % either way on ten seeds; with few demonstrations and "
+        "steps of SFT up to 12 %, not significantly (`ablation handover`). Pre-training is small "
+        "here. On FoldCollar (fig12), where SFT shows the failure mode, SFT even costs throughput.",
         more="offline RL + SFT “outperforms standard SFT”",
         needs=FIG7_TASKS,
     ),
