@@ -505,6 +505,22 @@ def test_metadata():
     start, asked, trained = (policy[name]["throughput"]["mean"] for name in names)
     assert (asked - start) / (trained - start) == pytest.approx(0.5, abs=0.05)
 
+def test_web_questions():
+    value = result("ablation_web")["value"]
+    expected = []
+    correlations = []
+    for title, n in (("without questions", 0), ("one question per step", 1)):
+        row = value[f"10 demonstrations, {n} questions per step"]
+        losses = [number(row[key], 2) for key in ("train_loss", "heldout_loss")]
+        expected.append([title, *losses])
+        correlations.append(f"{row['heldout_correlation']['mean']:.2f}")
+    check("Web questions", expected)
+    assert "rises from {} to {}".format(*correlations) in in_a_line(PAGE)
+    # "With ten times the demonstrations they do nothing."
+    none, some = (value[f"100 demonstrations, {n} questions per step"] for n in (0, 1))
+    for key in ("heldout_correlation", "heldout_loss"):
+        assert abs(some[key]["mean"] - none[key]["mean"]) < none[key]["se"] + some[key]["se"]
+
 def test_corrections():
     policy = result("ablation_corrections")["policy"]
     variants = {"none": "200 autonomous, none corrected", "50 (default)": "150 + 50 corrected",
