@@ -366,19 +366,23 @@ def both(row):
 
 def test_cheaper_failures():
     kept = result("ablation_c_fail")["policy"]
-    default, *_ = variants = dict.fromkeys(name.split(" | ")[0] for name in kept)
+    default, *_ = variants = list(dict.fromkeys(name.split(" | ")[0] for name in kept))
     expected = []
     stages = [f"recap_{k} β={beta}" for k in (1, 2) for beta in (1, 2)]
     for variant in variants:
         expected.append([variant, *(both(kept[f"{variant} | {stage}"]) for stage in stages)])
     check("Cheaper failures", expected)
-    found = []
-    for measure in (gain, fewer_failures):
-        for stage in stages[2:]:
-            names = [f"{x} | {stage}" for x in ("C_fail = limit / 2, N = 5", default)]
-            found.append(ratio_text(measure(kept, *names)))
-    text = "RECAP is {} as fast after two rounds, guided {}. Failures are at {} and {}"
-    assert text.format(*found) in in_a_line(PAGE)
+    for cheaper, after in ((variants[1], " after two rounds"), (variants[2], "")):
+        found = []
+        for measure in (gain, fewer_failures):
+            for stage in stages[2:]:
+                names = [f"{x} | {stage}" for x in (cheaper, default)]
+                found.append(ratio_text(measure(kept, *names)))
+        text = f"RECAP is {{}} as fast{after}, guided {{}}. Failures are at {{}} and {{}}"
+        assert text.format(*found) in in_a_line(PAGE)
+    # "One seed of the five fails in 10 % of the episodes in both, and in 4 % by default."
+    last = [kept[f"{x} | recap_2 β=2"]["success"]["values"][-1] for x in variants[:3]]
+    assert [round(100 * (1 - x)) for x in last] == [4, 10, 10]
     clipped = [f"{x} | recap_2 β=1" for x in ("clipped at -1", default)]
     assert f"can show, {ratio_text(gain(kept, *clipped))} at β = 1" in in_a_line(PAGE)
 
@@ -713,9 +717,12 @@ def sentences():
     ours = 100 * critics["recap_1 β=2"]["success"]["mean"]
     yield f"success falls from {ours:.1f} to at best {number(best, 1, 100)} % (ablation critic"
     cheap = result("ablation_c_fail")["policy"]
-    names = [f"C_fail = {x} | recap_2 β=1" for x in ("limit / 2, N = 5", "limit")]
-    faster = ratio_text(gain(cheap, *names))
-    yield f"Half of N and of C_fail make RECAP {faster} as fast after two rounds"
+    faster = []
+    for x in ("limit / 4", "limit / 2, N = 5"):
+        names = [f"C_fail = {x} | recap_2 β=1", "C_fail = limit | recap_2 β=1"]
+        faster.append(ratio_text(gain(cheap, *names)))
+    text = "A quarter of C_fail makes RECAP {} as fast after two rounds, half of it with half of N {}"
+    yield text.format(*faster)
     for k, words in ((1, "In the first round a positive step moves the joints {} % farther"),
                      (2, "in the second {} (checks")):  # fmt: skip
         pace = []
