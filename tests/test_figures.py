@@ -776,6 +776,7 @@ def sentences():
     balanced = [ratio_text(gain(aloha, half, x)) for x in (base, sft)]
     yield "it is at {}, and at {} of SFT in as many steps".format(*balanced)
     yield f"alone are at {ratio_text(gain(aloha, 'positives only', sft))} of that SFT (aloha)"
+    yield f"and is {ratio_text(gain(aloha, half, 'recap_1 β=1'))} on ALOHA (aloha)"
     both = on_ten("fig11")
     plain, guided = (last_row(both, x) for x in (False, True))
     awr = best_of(both, "AWR")
