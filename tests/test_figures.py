@@ -508,6 +508,13 @@ def test_metadata():
     names = (f"no metadata | {SFT}", f"asked: fast careful | {SFT}", "no metadata | recap_1 β=1")
     start, asked, trained = (policy[name]["throughput"]["mean"] for name in names)
     assert (asked - start) / (trained - start) == pytest.approx(0.5, abs=0.05)
+    fast, plain, guided = (
+        f"{name} | recap_1 β={beta}"
+        for name, beta in (("asked: fast careful", 1), ("no metadata", 1), ("no metadata", 2))
+    )
+    assert f"guided at β = 2, {ratio_text(gain(policy, fast, guided))}" in in_a_line(PAGE)
+    more = ratio_text(fewer_failures(policy, fast, plain))
+    assert f"asked for it fails {more} as often" in in_a_line(PAGE)
 
 def test_web_questions():
     value = result("ablation_web")["value"]
