@@ -345,6 +345,12 @@ def test_a_critic_that_bootstraps():
             cells.append("" if row == base else bracket(gain(kept["policy"], row, base)))
         expected.append(cells)
     check("A critic that bootstraps", expected)
+    guided = [f"{name} β=2" for name in CRITICS.values() if "td" in name]
+    policy = kept["policy"]
+    assert not any(interval_above(fewer_failures(policy, x, "recap_1 β=2"), 1) for x in guided)
+    failing = [fewer_failures(policy, x, "critic_mc β=2") for x in guided]
+    least, most = (ratio_text(pick(failing, key=lambda x: x["ratio"])) for pick in (min, max))
+    assert f"returns in as many steps {least} to {most}" in in_a_line(PAGE)
 
 def of_critics(key):
     """Lowest to highest of the three critics: a ratio of RECAP's throughput, or the pace."""
